@@ -1,0 +1,96 @@
+//! Everything that can happen to a replica.
+
+use crate::ids::{LogId, NodeId, RequestId, Revision, WatchId, WriteSeq};
+use crate::raft::Message;
+use crate::store::{Changes, Command, Filter, HistoryLost, Query, SliceEvents, SliceId};
+
+/// One thing that happened. Absorbed by [`Replica::step`](crate::Replica::step), which never fails:
+/// what cannot be done is answered by an [`Output`](crate::Output).
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The clock reached [`Replica::deadline`](crate::Replica::deadline). Harmless at any time.
+    Deadline,
+    /// A message came, already decoded, hence well-formed; not necessarily honest.
+    Receive {
+        /// Who sent it, as the transport proved.
+        from: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// A client asks for a change. Pairs with one [`Output::Reply`](crate::Output::Reply).
+    Propose {
+        /// Names the answer.
+        request: RequestId,
+        /// What to do.
+        command: Command,
+    },
+    /// A client asks a question. Pairs with one [`Output::Reply`](crate::Output::Reply).
+    Read {
+        /// Names the answer.
+        request: RequestId,
+        /// What.
+        query: Query,
+    },
+    /// A client watches. Answered at once by [`Output::Watching`](crate::Output::Watching) or
+    /// [`Output::WatchEnd`](crate::Output::WatchEnd).
+    Watch {
+        /// Names it; must not be in use.
+        watch: WatchId,
+        /// What it wants to see.
+        filter: Filter,
+        /// The v2 index to begin at; `None` is after now.
+        since: Option<Revision>,
+        /// How many events may leave before more credit comes.
+        credit: u32,
+    },
+    /// A watcher has read on: so many more events may leave.
+    Credit {
+        /// Which.
+        watch: WatchId,
+        /// How many more.
+        events: u32,
+    },
+    /// A watcher is gone.
+    Unwatch {
+        /// Which; unknown ones are ignored.
+        watch: WatchId,
+    },
+    /// Every write up to here is on disk.
+    Persisted {
+        /// Through here.
+        through: WriteSeq,
+    },
+    /// The changes of the checkpoint in flight are in the tables, durably, up to here.
+    Checkpointed {
+        /// The last entry they contain.
+        applied: LogId,
+    },
+    /// The checkpoint in flight failed; its changes come back and are merged under newer ones.
+    CheckpointFailed {
+        /// What [`Output::Checkpoint`](crate::Output::Checkpoint) carried.
+        changes: Changes,
+    },
+    /// A slice of history was read back for those who need it.
+    HistoryRead {
+        /// Which.
+        slice: SliceId,
+        /// Its events, or why not.
+        events: Result<SliceEvents, HistoryLost>,
+    },
+    /// The transport gave up on a peer for now.
+    Unreachable {
+        /// Which.
+        peer: NodeId,
+    },
+    /// Whether there is no room for more log. While there is none, writes are refused and reads go
+    /// on; a leader hands over, a follower stops acknowledging.
+    DiskFull(bool),
+    /// A client or operator asks this leader to hand over (thesis §3.10).
+    Transfer {
+        /// To whom; a voter.
+        to: NodeId,
+    },
+    /// Finish what is begun, take in nothing new, make a last checkpoint;
+    /// [`Replica::is_finished`](crate::Replica::is_finished) tells when.
+    Shutdown,
+}

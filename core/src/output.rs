@@ -1,0 +1,178 @@
+//! Everything a replica can ask for.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Index, NodeId, RequestId, Revision, Term, WatchId, WriteSeq};
+use crate::raft::{Entries, Message};
+use crate::store::{Changes, Event, Header, Response, SliceId, StoreError};
+
+/// One thing to do, from [`Replica::poll`](crate::Replica::poll). To be done in the order given;
+/// none of them waits for another.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Put this on disk, then say [`Input::Persisted`](crate::Input::Persisted). In `seq` order, one
+    /// at a time: what arrives meanwhile is the next. A failure is not an input: the driver drops
+    /// the replica, since a failed sync must not be tried again (SIMULATION.md D11).
+    Persist(Write),
+    /// Send this. Safe to send at once; may be lost.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Put these changes into the tables, then say `Checkpointed` or `CheckpointFailed`.
+    Checkpoint(Changes),
+    /// The log below here is no longer needed on disk: it is in a durable checkpoint.
+    TrimLog {
+        /// The first index to keep.
+        below: Index,
+    },
+    /// Read this slice of history back, then say [`Input::HistoryRead`](crate::Input::HistoryRead).
+    ReadHistory {
+        /// Which.
+        slice: SliceId,
+    },
+    /// The one answer to a proposal or a question.
+    Reply {
+        /// Which.
+        request: RequestId,
+        /// What.
+        result: Result<Response, RequestError>,
+    },
+    /// A watch has begun: its headers can go out.
+    Watching {
+        /// Which.
+        watch: WatchId,
+        /// The store as it is now.
+        header: Header,
+    },
+    /// An event for these watches, each of which had credit for it.
+    Notify {
+        /// For whom.
+        watches: Vec<WatchId>,
+        /// What happened.
+        event: Arc<Event>,
+    },
+    /// A watch is over; nothing follows.
+    WatchEnd {
+        /// Which.
+        watch: WatchId,
+        /// Why.
+        reason: EndReason,
+        /// The v2 index to go on from with nothing lost, where that is still possible.
+        resume: Revision,
+        /// The store as it is now.
+        header: Header,
+    },
+    /// An honest peer cannot have done this.
+    Fault {
+        /// Who.
+        peer: NodeId,
+        /// What.
+        fault: PeerFault,
+    },
+}
+
+/// What must reach the disk in one piece and in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// Its name. Dense.
+    pub seq: WriteSeq,
+    /// Term and vote as they stand after this write: every batch header repeats them.
+    pub hard_state: HardState,
+    /// Entries to append. If the first one's index is not after the last on disk, what is there from
+    /// that index on is overwritten. Empty in a write that only seals the one before it.
+    pub entries: Entries,
+}
+
+/// What Raft must not forget besides the log (Raft figure 2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+pub struct HardState {
+    /// The latest term seen.
+    pub term: Term,
+    /// Who got this member's vote in it.
+    pub vote: Option<NodeId>,
+}
+
+/// Why a request got no answer from the store. The client acts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// Not done: this member does not lead. Ask `leader`, if known.
+    NotLeader {
+        /// The leader, as far as this member knows.
+        leader: Option<NodeId>,
+    },
+    /// Not done: a limit of `Config` is reached, the disk is full, or the leader is handing over.
+    /// Try again later.
+    Busy,
+    /// Not known whether it was or will be done: leadership was lost on the way. Only a request
+    /// with an id of its own can be repeated safely.
+    Dropped,
+    /// Not done: the member is shutting down.
+    Stopping,
+    /// Not done, by a deterministic answer of the store at this point of the log.
+    Store {
+        /// Where in the log.
+        header: Header,
+        /// Why.
+        error: StoreError,
+    },
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader {
+                leader: Some(leader),
+            } => write!(f, "not the leader: ask {leader}"),
+            Self::NotLeader { leader: None } => write!(f, "no leader is known"),
+            Self::Busy => write!(f, "too busy"),
+            Self::Dropped => write!(f, "leadership was lost: the outcome is unknown"),
+            Self::Stopping => write!(f, "shutting down"),
+            Self::Store { error, .. } => write!(f, "{error}"),
+        }
+    }
+}
+
+impl core::error::Error for RequestError {}
+
+/// Why a watch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// The index it needs next is below the history floor.
+    Cleared {
+        /// The oldest index kept.
+        oldest: Revision,
+    },
+    /// History could not be read back from disk.
+    HistoryLost,
+    /// As many watches as `Config` allows are open.
+    Busy,
+    /// The member is shutting down.
+    Stopping,
+}
+
+/// What an honest peer cannot have done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerFault {
+    /// Its message names another birth record, or another disk than the record holds.
+    WrongIdentity,
+    /// Two leaders in one term.
+    TwoLeaders {
+        /// The term.
+        term: Term,
+    },
+    /// Its message contradicts itself, or what is committed here.
+    Malformed {
+        /// How.
+        what: &'static str,
+    },
+    /// It is no member.
+    NotAMember,
+}

@@ -1,0 +1,42 @@
+//! What the log is made of.
+
+use alloc::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::LogId;
+use crate::raft::membership::Configuration;
+use crate::store::Command;
+use crate::time::ClusterTime;
+
+/// One entry. Cheap to clone: the payload is shared by the log, the disk and every peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+pub struct Entry {
+    /// Where it stands.
+    pub id: LogId,
+    /// Cluster time when its leader appended it. Never falls along the log.
+    pub stamp: ClusterTime,
+    /// What it says.
+    pub payload: Payload,
+}
+
+/// What an entry says. Variants are only ever appended: their numbers are on every disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+pub enum Payload {
+    /// Nothing: a new leader's first entry, which commits what older terms left (Raft §5.4.2, §8).
+    Empty,
+    /// A request of a client.
+    Command(Arc<Command>),
+    /// Remove what is due at this entry's stamp, oldest deadline first, at most `limit` nodes.
+    Expire {
+        /// Bounds the work of one entry.
+        limit: u32,
+    },
+    /// Who votes from here on: in force on append (Raft §6).
+    Configuration(Arc<Configuration>),
+}
+
+/// An immutable batch of entries: contiguous indexes, terms that never fall.
+pub type Entries = Arc<[Entry]>;

@@ -1,0 +1,1 @@
+//! A whole member: Raft, store and watches behind `step`, `poll` and `deadline`.

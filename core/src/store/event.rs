@@ -1,0 +1,102 @@
+//! What changed: one row of history, one event of a watch, one answer to a write. They are the same
+//! thing, and shared.
+
+use serde::{Deserialize, Serialize};
+
+use super::bytes::Value;
+use super::path::Path;
+use crate::ids::{ChangeId, LeaseId};
+use crate::time::{ClusterTime, Duration};
+
+/// One change of one key or directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place in history.
+    pub id: ChangeId,
+    /// When, in cluster time: the stamp of its entry.
+    pub at: ClusterTime,
+    /// What was done.
+    pub action: Action,
+    /// Who sees it.
+    pub audience: Audience,
+    /// Of what.
+    pub path: Path,
+    /// What is there now. Of a removal: only `created`, `modified` and `directory` are of interest.
+    pub node: NodeState,
+    /// What was there before.
+    pub previous: Option<NodeState>,
+}
+
+/// What was done to the node. Variants are only ever appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Action {
+    /// Written, whatever was there.
+    Set,
+    /// Made where nothing was.
+    Create,
+    /// Changed where it was.
+    Update,
+    /// Changed since it compared equal.
+    CompareAndSwap,
+    /// Removed.
+    Delete,
+    /// Removed since it compared equal.
+    CompareAndDelete,
+    /// Removed since its time was over.
+    Expire,
+}
+
+impl Action {
+    /// Whether the node is gone afterwards.
+    #[must_use]
+    pub const fn removes(self) -> bool {
+        match self {
+            Self::Delete | Self::CompareAndDelete | Self::Expire => true,
+            Self::Set | Self::Create | Self::Update | Self::CompareAndSwap => false,
+        }
+    }
+}
+
+/// Who sees an [`Event`]. Variants are only ever appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Audience {
+    /// An event of the v2 API: takes an index, wakes watchers.
+    Everyone,
+    /// A refresh: takes an index and a place in v2's window of events, wakes nobody.
+    Nobody,
+    /// The record of what went away with a directory, or came with a key: no v2 event, takes no
+    /// index; the v3 API will show it.
+    Records,
+}
+
+/// A key or a directory at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// The value of a key, `None` for a directory. Empty after a removal of a key.
+    pub value: Option<Value>,
+    /// The change that brought it into being.
+    pub created: ChangeId,
+    /// The last change to it.
+    pub modified: ChangeId,
+    /// How long it shall live.
+    pub lease: Option<Lease>,
+}
+
+impl NodeState {
+    /// Whether this is a directory.
+    #[must_use]
+    pub const fn is_directory(&self) -> bool {
+        self.value.is_none()
+    }
+}
+
+/// A limit on how long a node lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Its name.
+    pub id: LeaseId,
+    /// The time granted.
+    pub granted: Duration,
+    /// When it is over. A node whose deadline has passed stays until an entry of the log removes it.
+    pub deadline: ClusterTime,
+}

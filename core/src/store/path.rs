@@ -1,0 +1,192 @@
+//! Clean v2 paths: the keys that v2 can name.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::bytes::Value;
+
+/// A clean v2 path, as key bytes: `/`, or `/name/name…` with no empty, `.` or `..` name and no
+/// slash at the end (api/v2.md §3). Names are any bytes but the slash.
+///
+/// Invariant: held by the constructors; decoding checks it too, so a peer cannot break it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path(Value);
+
+impl Path {
+    /// The root directory, which always exists.
+    #[must_use]
+    pub fn root() -> Self {
+        Self(Value::new(b"/"))
+    }
+
+    /// The path of exactly these bytes, if they are a clean one.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let clean = bytes == b"/"
+            || bytes.strip_prefix(b"/").is_some_and(|names| {
+                names
+                    .split(|&b| b == b'/')
+                    .all(|name| !matches!(name, b"" | b"." | b".."))
+            });
+        clean.then(|| Self(Value::new(bytes)))
+    }
+
+    /// The child called `name`.
+    ///
+    /// # Panics
+    /// Where `name` is no name: empty, `.`, `..`, or with a slash in it.
+    #[must_use]
+    pub fn child(&self, name: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
+        if !self.is_root() {
+            bytes.extend_from_slice(&self.0);
+        }
+        bytes.push(b'/');
+        bytes.extend_from_slice(name);
+        Self::new(&bytes).expect("a name without slashes and dots makes a clean path")
+    }
+
+    /// Whether this is `/`.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// The directory this is in; `None` for the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        self.ancestors().next()
+    }
+
+    /// The directories this is in, nearest first, the root last.
+    pub fn ancestors(&self) -> impl Iterator<Item = Self> + '_ {
+        let slashes = self.0.iter().enumerate().rev().filter(|&(_, &b)| b == b'/');
+        slashes.filter(|_| !self.is_root()).map(|(at, _)| {
+            if at == 0 {
+                Self::root()
+            } else {
+                Self(Value::new(&self.0[..at]))
+            }
+        })
+    }
+
+    /// The names on the way from `ancestor` to this; `None` where this is not in that directory.
+    /// `/foobar` is not in `/foo`, and nothing is in itself.
+    #[must_use]
+    pub fn below<'a>(&'a self, ancestor: &[u8]) -> Option<&'a [u8]> {
+        if ancestor == b"/" {
+            return (!self.is_root()).then(|| &self.0[1..]);
+        }
+        self.0.strip_prefix(ancestor)?.strip_prefix(b"/")
+    }
+
+    /// The last name; empty for the root.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.0.rsplit(|&b| b == b'/').next().unwrap_or_default()
+    }
+
+    /// The bytes, shared.
+    #[must_use]
+    pub fn as_key(&self) -> &Value {
+        &self.0
+    }
+}
+
+/// Whether any of the `/`-separated `names` is hidden: begins with `_` (api/v2.md §11).
+#[must_use]
+pub fn hidden(names: &[u8]) -> bool {
+    names
+        .split(|&b| b == b'/')
+        .any(|name| name.first() == Some(&b'_'))
+}
+
+impl Deref for Path {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl Serialize for Path {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Path {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Value::deserialize(deserializer)?;
+        Self::new(&bytes).ok_or_else(|| de::Error::custom("not a clean path"))
+    }
+}
+
+#[cfg(feature = "arbitrary")]
+impl<'a> arbitrary::Arbitrary<'a> for Path {
+    fn arbitrary(u: &mut arbitrary::Unstructured<'a>) -> arbitrary::Result<Self> {
+        let mut path = Self::root();
+        for _ in 0..u.int_in_range(0..=4)? {
+            path = path.child(u.choose(&[b"a".as_slice(), b"b", b"ab", b"_h", b"a!"])?);
+        }
+        Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Path {
+        Path::new(text.as_bytes()).expect("a clean path")
+    }
+
+    #[test]
+    fn only_clean_paths_are_paths() {
+        for bad in ["", "a", "//", "/a/", "/a//b", "/.", "/a/..", "/../a"] {
+            assert_eq!(Path::new(bad.as_bytes()), None, "{bad}");
+        }
+        for good in ["/", "/a", "/a/b", "/...", "/.a", "/a b"] {
+            assert!(Path::new(good.as_bytes()).is_some(), "{good}");
+        }
+    }
+
+    #[test]
+    fn ancestors_end_at_the_root() {
+        let of = |text| {
+            path(text)
+                .ancestors()
+                .map(|p| p.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of("/a/b/c"), ["/a/b", "/a", "/"]);
+        assert_eq!(of("/a"), ["/"]);
+        assert!(of("/").is_empty());
+    }
+
+    #[test]
+    fn below_ends_at_a_slash() {
+        assert_eq!(path("/foo/x/y").below(b"/foo"), Some(b"x/y".as_slice()));
+        assert_eq!(path("/foobar").below(b"/foo"), None);
+        assert_eq!(path("/foo").below(b"/foo"), None);
+        assert_eq!(path("/foo").below(b"/"), Some(b"foo".as_slice()));
+        assert_eq!(path("/").below(b"/"), None);
+    }
+
+    #[test]
+    fn hidden_names_begin_with_an_underscore() {
+        assert!(hidden(b"_a") && hidden(b"x/_a/y"));
+        assert!(!hidden(b"a_b") && !hidden(b""));
+    }
+
+    use alloc::string::ToString;
+}

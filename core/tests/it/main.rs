@@ -1,0 +1,1 @@
+//! Golden scripts, the paper's sections, and the project's own rules.
