@@ -125,8 +125,8 @@ impl<F: Files> Wal<F> {
             Err(error @ WalError::File { .. }) => return Err(error),
             Ok(_) | Err(_) => return Err(WalError::Exists),
         }
-        if Seals::load(&wal.files).newest.is_some() {
-            // Only the list is gone. A log that was never finished has no seals.
+        if was_written(&wal.files)? {
+            // Only the list is gone: that must not look like a log that was never made.
             return Err(WalError::Exists);
         }
         wal.sweep()?;
@@ -620,6 +620,22 @@ impl<F: Files> Wal<F> {
         }
         Err(error)
     }
+}
+
+/// Whether any record of a log is there. A call of `create` that was cut short leaves none.
+fn was_written<F: Files>(files: &F) -> Result<bool, WalError> {
+    let names = files.list().map_err(|error| WalError::of("", error))?;
+    let is_used = |generation| {
+        let mut header = [0; frame::HEADER_BYTES];
+        let read = files.read_at(&segment_name(generation), 0, &mut header);
+        read.is_ok() && frame::begins(&header, generation, 0)
+    };
+    let sealed = Seals::load(files).newest.is_some();
+    Ok(sealed
+        || names
+            .iter()
+            .filter_map(|name| generation_of(name))
+            .any(is_used))
 }
 
 /// The bytes of a segment that takes a record of `bytes`, its header and its end.
