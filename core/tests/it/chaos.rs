@@ -59,7 +59,7 @@ impl Chaos {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let config = Config {
-            batch_entries_max: 1 + usize::try_from(rng.below(4)).unwrap(),
+            batch_entries_max: 1 + usize::try_from(rng.below(4)).expect("small"),
             uncommitted_bytes_max: 1000,
             heartbeat_interval: Duration::from_millis(40),
             election_timeout: Duration::from_millis(400),
@@ -144,10 +144,9 @@ impl Chaos {
             }
         }
         if self.rng.below(4) > 0 {
-            self.cluster
-                .nodes()
-                .into_iter()
-                .for_each(|node| drop(self.poll(node)));
+            for node in self.cluster.nodes() {
+                self.poll(node);
+            }
         }
     }
 
@@ -163,7 +162,7 @@ impl Chaos {
         } else {
             count.min(3)
         };
-        let place = usize::try_from(self.rng.below(reach as u64)).unwrap();
+        let place = usize::try_from(self.rng.below(reach as u64)).expect("small");
         let flight = self.cluster.network[place].clone();
         if self.rng.below(10) > 0 {
             self.cluster.network.remove(place);
@@ -232,12 +231,13 @@ impl Chaos {
         let is_whole = |node: &NodeId| self.cluster.members[node].disk.held.is_none();
         let are_whole = self.cluster.nodes().iter().all(is_whole);
         let voters = self.cluster.configuration.voters.len();
-        let member = self.cluster.members.get_mut(&node).unwrap();
+        let member = self.cluster.members.get_mut(&node).expect("a member");
         if member.raft.is_some() || !are_whole || voters < 3 || member.disk.entries.is_empty() {
             return;
         }
         member.disk.held = Some(member.disk.last().index);
-        let keep = usize::try_from(self.rng.below(member.disk.entries.len() as u64)).unwrap();
+        let keep =
+            usize::try_from(self.rng.below(member.disk.entries.len() as u64)).expect("small");
         member.disk.entries.truncate(keep);
     }
 
