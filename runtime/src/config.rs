@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use quorate_core::wal::WalLimits;
 use quorate_core::{Config, Duration};
 
 /// Everything [`start`](crate::start) needs to know.
@@ -21,8 +22,8 @@ pub struct Options {
     pub format: bool,
     /// The limits and timeouts of core.
     pub core: Config,
-    /// Bytes of one segment of the log. Segments are allocated whole, and ahead.
-    pub segment_bytes: u64,
+    /// The sizes of the log's files.
+    pub wal: WalLimits,
     /// Bytes held in reserve, given back to the file system when the disk is full so that what is
     /// begun can be finished. Zero: none.
     pub reserve_bytes: u64,
@@ -48,7 +49,7 @@ impl Options {
             peer_urls: vec!["http://localhost:2380".to_owned()],
             format: true,
             core: Config::default(),
-            segment_bytes: 64 << 20,
+            wal: WalLimits::default(),
             reserve_bytes: 64 << 20,
             inbox_max: 65_536,
             request_timeout: Duration::from_secs(10),
@@ -63,7 +64,7 @@ impl Options {
     /// Where a limit is zero that must not be: the caller checks what an operator typed.
     pub fn check(&self) {
         self.core.check();
-        assert!(self.segment_bytes > 0, "segments of no bytes");
+        self.wal.check();
         assert!(self.inbox_max > 0, "no requests");
         assert!(self.watch_credit > 0, "watchers that see nothing");
         assert!(!self.request_timeout.is_zero(), "no time for an answer");
