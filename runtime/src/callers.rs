@@ -58,7 +58,9 @@ impl Callers {
 
     /// When the next one has waited too long.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.waiting.first_key_value().map(|(_, caller)| caller.until)
+        self.waiting
+            .first_key_value()
+            .map(|(_, caller)| caller.until)
     }
 }
 

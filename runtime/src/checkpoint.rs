@@ -102,7 +102,9 @@ impl Checkpoints {
         })?;
         let metrics = &self.driver.metrics.checkpoint;
         for closed in &changes.closed {
-            metrics.slice_bytes.inc_by(history::write(&mut self.history, closed)?);
+            metrics
+                .slice_bytes
+                .inc_by(history::write(&mut self.history, closed)?);
         }
         let tables = match self.tables.take() {
             Some(tables) => tables,
@@ -119,12 +121,19 @@ impl Checkpoints {
         metrics.seconds.observe(took.as_secs_f64());
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         metrics.nanos.fetch_add(nanos, Ordering::Relaxed);
-        metrics.table_bytes.set(i64::try_from(tables.bytes()).unwrap_or(i64::MAX));
-        metrics.level0.set(i64::try_from(tables.level0()).unwrap_or(i64::MAX));
+        metrics
+            .table_bytes
+            .set(i64::try_from(tables.bytes()).unwrap_or(i64::MAX));
+        metrics
+            .level0
+            .set(i64::try_from(tables.level0()).unwrap_or(i64::MAX));
         debug!(applied = %changes.applied, bytes, ?took, "checkpoint");
         self.back_off = BACK_OFF_MIN;
         if tables.is_choked() {
-            warn!(level0 = tables.level0(), "compaction is behind: the tables are opened anew");
+            warn!(
+                level0 = tables.level0(),
+                "compaction is behind: the tables are opened anew"
+            );
             self.reopen();
         }
         Ok(())
@@ -132,7 +141,10 @@ impl Checkpoints {
 
     /// After any error the handle is done for: its compaction never runs again.
     fn recover(&mut self, failure: &Failure) {
-        error!(what = failure.what, "a checkpoint failed; the log keeps what it would have held");
+        error!(
+            what = failure.what,
+            "a checkpoint failed; the log keeps what it would have held"
+        );
         self.driver.metrics.checkpoint.failed.inc();
         if failure.full {
             let _ = self.log.send(LogMail::NoRoom);

@@ -16,7 +16,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use quorate_core::wal::{FileError, Wal, WalError, WalLimits, small};
+use quorate_core::wal::{FileError, Wal, WalError, small};
 use quorate_core::{BirthRecord, DiskId, Founder};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -148,7 +148,9 @@ impl Home {
     /// Deletes generations of tables that do not count: an installation was cut off.
     pub(crate) fn remove_other_tables(&self, current: u64) -> Result<(), StartError> {
         for name in names(&self.path)? {
-            let generation = name.strip_prefix(TABLES).and_then(|n| n.parse::<u64>().ok());
+            let generation = name
+                .strip_prefix(TABLES)
+                .and_then(|n| n.parse::<u64>().ok());
             if generation.is_some_and(|generation| generation != current) {
                 let path = self.path.join(name);
                 fs::remove_dir_all(&path).map_err(|e| StartError::io("remove", &path, e))?;
@@ -205,7 +207,10 @@ impl Home {
             key: identity.public_key().expect("a key pair just made"),
         };
         self.store(IDENTITY, &identity)?;
-        self.store(BIRTH, &BirthRecord::new(options.token.clone(), vec![founder]))?;
+        self.store(
+            BIRTH,
+            &BirthRecord::new(options.token.clone(), vec![founder]),
+        )?;
         self.set_generation(1)?;
         // Last: from here on the directory is a member's.
         self.store(VERSION, &FORMAT)
@@ -349,7 +354,10 @@ fn look(path: &Path) -> Result<Contents, StartError> {
             path: path.to_owned(),
             found: found.clone(),
         }),
-        None if names.iter().any(|name| name != LOCK && name != "lost+found") => {
+        None if names
+            .iter()
+            .any(|name| name != LOCK && name != "lost+found") =>
+        {
             Err(Damage::missing(&path.join(VERSION)).into())
         }
         None => Ok(Contents::Nothing),
@@ -359,7 +367,16 @@ fn look(path: &Path) -> Result<Contents, StartError> {
 /// Whether a file of this name may be ours, or the file system's own.
 fn is_ours(name: &str) -> bool {
     let known = [
-        LOCK, VERSION, FORMATTING, IDENTITY, BIRTH, CURRENT, WAL, HISTORY, RESERVE, "lost+found",
+        LOCK,
+        VERSION,
+        FORMATTING,
+        IDENTITY,
+        BIRTH,
+        CURRENT,
+        WAL,
+        HISTORY,
+        RESERVE,
+        "lost+found",
     ];
     let name = name.strip_suffix(".new").unwrap_or(name);
     known.contains(&name) || name.starts_with(TABLES)
@@ -369,7 +386,13 @@ fn names(path: &Path) -> Result<Vec<String>, StartError> {
     let at = |error| StartError::io("list", path, error);
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(at)? {
-        names.push(entry.map_err(at)?.file_name().to_string_lossy().into_owned());
+        names.push(
+            entry
+                .map_err(at)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
     }
     names.sort();
     Ok(names)

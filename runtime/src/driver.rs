@@ -127,7 +127,11 @@ impl Driver {
         let mut batch = Vec::new();
         let mut more = true;
         loop {
-            let until = if more { Some(self.clock.now()) } else { self.deadline() };
+            let until = if more {
+                Some(self.clock.now())
+            } else {
+                self.deadline()
+            };
             let until = until.and_then(|at| self.clock.moment(at));
             self.shared.inbox.receive(&mut batch, until);
 
@@ -189,7 +193,10 @@ impl Driver {
             }
             Mail::Transfer { to } => Input::Transfer { to },
             Mail::Input(input) => {
-                if matches!(input, Input::Checkpointed { .. } | Input::CheckpointFailed { .. }) {
+                if matches!(
+                    input,
+                    Input::Checkpointed { .. } | Input::CheckpointFailed { .. }
+                ) {
                     self.checkpoint = None;
                 }
                 input
@@ -272,7 +279,10 @@ impl Driver {
         };
         let seconds = now.since(since).as_secs();
         if complain <= now {
-            error!(seconds, "the checkpoint in flight does not end: is the disk well?");
+            error!(
+                seconds,
+                "the checkpoint in flight does not end: is the disk well?"
+            );
             self.checkpoint = Some((since, now + self.checkpoint_patience));
         }
         if self.stopping && now.since(since) > LAST_CHECKPOINT_MAX {

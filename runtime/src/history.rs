@@ -30,11 +30,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(
-        files: Directory,
-        inbox: Arc<Inbox<SliceId>>,
-        driver: Arc<Shared>,
-    ) -> Self {
+    pub(crate) fn new(files: Directory, inbox: Arc<Inbox<SliceId>>, driver: Arc<Shared>) -> Self {
         Self {
             files,
             inbox,
@@ -75,7 +71,10 @@ pub(crate) fn remove_others<'a>(
     files: &mut Directory,
     kept: impl IntoIterator<Item = &'a Arc<SliceInfo>>,
 ) -> Result<(), WalError> {
-    let kept: Vec<String> = kept.into_iter().map(|info| slice::file_name(info.id)).collect();
+    let kept: Vec<String> = kept
+        .into_iter()
+        .map(|info| slice::file_name(info.id))
+        .collect();
     let failed = |file: &str, error| WalError::File {
         file: file.to_owned(),
         error,

@@ -57,6 +57,8 @@ mod streams;
 mod tables;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod view;
 mod wal;
 mod watcher;

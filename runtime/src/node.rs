@@ -6,9 +6,10 @@ use quorate_core::store::{Command, Filter, Header, Query, Response};
 use quorate_core::{BirthRecord, NodeId, RequestError, Revision};
 use tokio::sync::oneshot;
 
-use crate::driver::{Mail, Shared, View};
+use crate::driver::{Mail, Shared};
 use crate::inbox::Refused;
 use crate::metrics::Metrics;
+use crate::view::View;
 use crate::watcher::{WatchEnd, Watcher};
 
 /// A member, to be asked. Cheap to clone; outliving the member it only gets

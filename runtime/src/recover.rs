@@ -29,7 +29,9 @@ pub(crate) struct Start {
 /// Whatever cannot be trusted, by name; nothing that counts is changed then.
 pub(crate) fn recover(home: &Home, options: &Options) -> Result<Start, StartError> {
     let (identity, birth) = home.identity()?;
-    let node = birth.node_of(identity.disk).expect("the identity was checked against the record");
+    let node = birth
+        .node_of(identity.disk)
+        .expect("the identity was checked against the record");
     let generation = home.generation()?;
     let directory = home.tables(generation);
 
@@ -37,7 +39,10 @@ pub(crate) fn recover(home: &Home, options: &Options) -> Result<Start, StartErro
     let (tables, log) = thread::scope(|scope| {
         let log = scope.spawn(|| Wal::recover(home.wal(), options.wal));
         let tables = open_tables(&directory);
-        (tables, log.join().expect("recovery of the log does not panic"))
+        (
+            tables,
+            log.join().expect("recovery of the log does not panic"),
+        )
     });
     let (mut log, recovered) = log.map_err(|e| wal_error(home.wal().path(), e))?;
 
@@ -159,7 +164,11 @@ fn fit(
 ) -> Result<Fit, StartError> {
     let applied = store.applied();
     if let Some(torn) = &recovered.torn {
-        info!(file = torn.file, offset = torn.offset, "the log ends in a write that was cut short");
+        info!(
+            file = torn.file,
+            offset = torn.offset,
+            "the log ends in a write that was cut short"
+        );
     }
     let alone = birth.founders.len() == 1;
     let lost = recovered.held.filter(|held| *held > applied.index);
@@ -170,8 +179,12 @@ fn fit(
         return Ok(Fit::Continues);
     }
     if let Some(damage) = &recovered.damage {
-        warn!(file = damage.file, offset = damage.offset, what = damage.what,
-            "damage in the log, below the checkpoint: nothing is lost");
+        warn!(
+            file = damage.file,
+            offset = damage.offset,
+            what = damage.what,
+            "damage in the log, below the checkpoint: nothing is lost"
+        );
         return Ok(Fit::Superseded);
     }
     if alone && recovered.held.is_none() {
@@ -188,7 +201,10 @@ fn fit(
 /// Entries that were acknowledged are gone, and there is no peer to have them from.
 fn lost_entries(home: &Home, recovered: &Recovered, applied: LogId, held: Index) -> Damage {
     let wal = home.wal();
-    let through = recovered.entries.last().map_or(recovered.start, |entry| entry.id);
+    let through = recovered
+        .entries
+        .last()
+        .map_or(recovered.start, |entry| entry.id);
     let lost = format!(
         "entries ({}, {held}] were on disk and cannot be read",
         through.index.max(applied.index)

@@ -40,10 +40,7 @@ pub async fn start(options: Options) -> Result<(Node, Running), StartError> {
 }
 
 /// As [`start`], from a thread that may block.
-pub(crate) fn start_blocking(
-    options: Options,
-    room: Room,
-) -> Result<(Node, Running), StartError> {
+pub(crate) fn start_blocking(options: Options, room: Room) -> Result<(Node, Running), StartError> {
     options.check();
     let home = Home::open(&options, room)?;
     let start = recover(&home, &options)?;
@@ -116,7 +113,10 @@ impl Running {
     /// Ends it as if the process were killed, and waits until its directory is free.
     #[cfg(test)]
     pub(crate) async fn kill(mut self) {
-        let _ = self.shared.inbox.send(Mail::Fatal(Fatal::Log("killed".to_owned())));
+        let _ = self
+            .shared
+            .inbox
+            .send(Mail::Fatal(Fatal::Log("killed".to_owned())));
         let _ = self.ended().await;
     }
 }

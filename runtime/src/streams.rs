@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use quorate_core::store::{Event, Header};
 use quorate_core::WatchId;
+use quorate_core::store::{Event, Header};
 use tokio::sync::mpsc;
 
 use crate::driver::{Shared, Started};
@@ -37,7 +37,8 @@ impl Streams {
     /// A watch is asked for; it gets a name.
     pub(crate) fn add(&mut self, credit: u32, started: Started) -> WatchId {
         self.last = self.last.next();
-        self.open.insert(self.last, Stream::Asked { credit, started });
+        self.open
+            .insert(self.last, Stream::Asked { credit, started });
         self.last
     }
 

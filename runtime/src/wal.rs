@@ -171,7 +171,9 @@ impl Writer {
         let metrics = &self.driver.metrics.log;
         metrics.sync_seconds.observe(took.as_secs_f64());
         let entries: usize = self.waiting.iter().map(|write| write.entries.len()).sum();
-        metrics.batch_entries.observe(f64::from(u32::try_from(entries).unwrap_or(u32::MAX)));
+        metrics
+            .batch_entries
+            .observe(f64::from(u32::try_from(entries).unwrap_or(u32::MAX)));
     }
 }
 
