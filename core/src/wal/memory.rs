@@ -145,6 +145,13 @@ impl MemoryFiles {
         self.syncs
     }
 
+    /// Bytes in all files together.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        let named = self.names.values().map(|content| &self.contents[content]);
+        named.map(|content| content.written.len() as u64).sum()
+    }
+
     fn content_mut(&mut self, name: &str) -> &mut Content {
         let content = self.contents.get_mut(&self.names[name]);
         content.expect("a name stands for a content")
@@ -170,11 +177,6 @@ impl MemoryFiles {
                 Ok(())
             }
         }
-    }
-
-    fn used(&self) -> u64 {
-        let named = self.names.values().map(|content| &self.contents[content]);
-        named.map(|content| content.written.len() as u64).sum()
     }
 }
 

@@ -509,7 +509,7 @@ impl<F: Files> Wal<F> {
             then: self.position,
         };
         let tail = self.live.back_mut().expect("a log has a segment");
-        let uncut = mem::replace(&mut tail.listed.cut, Some(cut));
+        let uncut = tail.listed.cut.replace(cut);
         if let Err(error) = self.add_ready(self.limits.segment_bytes) {
             let tail = self.live.back_mut().expect("a log has a segment");
             tail.listed.cut = uncut;
