@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_core::store::{Command, Filter, Header, Query, Response, SliceId};
+use quorate_core::store::{Changes, Command, Filter, Header, Query, Response, SliceId};
 use quorate_core::{
     BirthRecord, Duration, Input, Instant, NodeId, Output, Replica, RequestError, Revision, WatchId,
 };
@@ -78,6 +78,22 @@ pub(crate) struct Workers {
     pub(crate) log: Arc<Inbox<LogMail>>,
     pub(crate) checkpoints: Arc<Inbox<CheckpointMail>>,
     pub(crate) history: Arc<Inbox<SliceId>>,
+}
+
+/// A worker that takes nothing more is dead; its last words are in the driver's inbox.
+impl Workers {
+    fn write(&self, mail: LogMail) {
+        let _ = self.log.send(mail);
+    }
+
+    fn checkpoint(&self, changes: Changes) {
+        let mail = CheckpointMail::Write(Box::new(changes));
+        let _ = self.checkpoints.send(mail);
+    }
+
+    fn read(&self, slice: SliceId) {
+        let _ = self.history.send(slice);
+    }
 }
 
 /// Owns the replica. Lives on a thread of its own: an answer then takes one wake-up each at the
@@ -223,17 +239,15 @@ impl Driver {
     }
 
     fn handle(&mut self, now: Instant, output: Output) {
-        // A worker that takes nothing more is dead; its last words are in the inbox.
         match output {
-            Output::Persist(write) => drop(self.workers.log.send(LogMail::Write(write))),
-            Output::TrimLog { below } => drop(self.workers.log.send(LogMail::Trim(below))),
+            Output::Persist(write) => self.workers.write(LogMail::Write(write)),
+            Output::TrimLog { below } => self.workers.write(LogMail::Trim(below)),
             Output::Checkpoint(changes) => {
                 assert!(self.checkpoint.is_none(), "two checkpoints in flight");
                 self.checkpoint = Some((now, now + self.checkpoint_patience));
-                let mail = CheckpointMail::Write(Box::new(changes));
-                drop(self.workers.checkpoints.send(mail));
+                self.workers.checkpoint(changes);
             }
-            Output::ReadHistory { slice } => drop(self.workers.history.send(slice)),
+            Output::ReadHistory { slice } => self.workers.read(slice),
             Output::Reply { request, result } => {
                 if matches!(&result, Err(error) if !matches!(error, RequestError::Store { .. })) {
                     self.shared.metrics.raft.failed.inc();

@@ -1,7 +1,11 @@
 //! A member at one moment.
 
-use quorate_core::Replica;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use quorate_core::raft::{Role, Status};
+use quorate_core::store::{Member, Settings, StoreStats};
+use quorate_core::{NodeId, Replica, Revision};
 
 use crate::metrics::RaftMetrics;
 
@@ -10,12 +14,31 @@ use crate::metrics::RaftMetrics;
 pub struct View {
     /// What it is in Raft, and how far it has come.
     pub status: Status,
+    /// What was done to the store since this member started.
+    pub stats: StoreStats,
+    /// What members published of themselves, by id.
+    pub members: BTreeMap<NodeId, Arc<Member>>,
+    /// The replicated settings in force.
+    pub settings: Settings,
+    /// The oldest v2 index that history still has.
+    pub oldest: Revision,
+    /// Keys, leases and answers kept for retries.
+    pub counts: (usize, usize, usize),
+    /// Bytes of history kept, in canonical encoding.
+    pub history_bytes: u64,
 }
 
 impl View {
     pub(crate) fn of(replica: &Replica) -> Self {
+        let store = replica.store();
         Self {
             status: replica.status(),
+            stats: *store.stats(),
+            members: store.members().clone(),
+            settings: store.settings().clone(),
+            oldest: store.oldest(),
+            counts: (store.key_count(), store.lease_count(), store.answer_count()),
+            history_bytes: store.history_bytes(),
         }
     }
 }
