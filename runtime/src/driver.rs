@@ -24,8 +24,9 @@ use crate::watcher::{WatchEnd, Watcher};
 /// keep a write waiting.
 const OUTPUTS_PER_ROUND: usize = 1024;
 
-/// How long the last checkpoint may take before the member stops without it.
-const LAST_CHECKPOINT_MAX: Duration = Duration::from_secs(120);
+/// How long a member may take to stop. What is missing then is the last checkpoint, and the log has
+/// what it would have held.
+const STOP_MAX: Duration = Duration::from_secs(120);
 
 /// What the driver and all handles have in common.
 #[derive(Debug)]
@@ -109,7 +110,18 @@ pub(crate) struct Driver {
     checkpoint: Option<(Instant, Instant)>,
     checkpoint_patience: Duration,
     leader: Option<NodeId>,
-    stopping: bool,
+    stop: Stop,
+}
+
+/// How far the end is.
+#[derive(Clone, Copy)]
+enum Stop {
+    /// Nobody has asked for it.
+    No,
+    /// Since this moment core finishes what is begun.
+    Asked(Instant),
+    /// The last checkpoint failed, and another one would. The log has it all.
+    WithoutCheckpoint,
 }
 
 impl Driver {
@@ -131,7 +143,7 @@ impl Driver {
             checkpoint: None,
             checkpoint_patience,
             leader: None,
-            stopping: false,
+            stop: Stop::No,
         }
     }
 
@@ -160,9 +172,9 @@ impl Driver {
             }
             more = self.handle_outputs(now);
             self.callers.time_out(now);
-            self.watch_checkpoint(now)?;
+            self.watch_checkpoint(now);
             self.shared.metrics.paused(self.clock.now().since(now));
-            if self.stopping && self.replica.is_finished() {
+            if self.is_over(now)? {
                 return Ok(());
             }
         }
@@ -209,17 +221,14 @@ impl Driver {
             }
             Mail::Transfer { to } => Input::Transfer { to },
             Mail::Input(input) => {
-                if matches!(
-                    input,
-                    Input::Checkpointed { .. } | Input::CheckpointFailed { .. }
-                ) {
-                    self.checkpoint = None;
-                }
+                self.note(&input);
                 input
             }
             Mail::Fatal(fatal) => return Err(fatal),
             Mail::Shutdown => {
-                self.stopping = true;
+                if matches!(self.stop, Stop::No) {
+                    self.stop = Stop::Asked(now);
+                }
                 Input::Shutdown
             }
         };
@@ -286,22 +295,43 @@ impl Driver {
         view
     }
 
+    /// Keeps an eye on the checkpoint in flight.
+    fn note(&mut self, input: &Input) {
+        if matches!(input, Input::Checkpointed { .. }) {
+            self.checkpoint = None;
+        }
+        if matches!(input, Input::CheckpointFailed { .. }) {
+            self.checkpoint = None;
+            if matches!(self.stop, Stop::Asked(_)) {
+                self.stop = Stop::WithoutCheckpoint;
+            }
+        }
+    }
+
     /// A stuck checkpoint cannot be helped, only told: the log grows meanwhile.
-    fn watch_checkpoint(&mut self, now: Instant) -> Result<(), Fatal> {
-        let Some((since, complain)) = self.checkpoint else {
-            return Ok(());
-        };
-        let seconds = now.since(since).as_secs();
-        if complain <= now {
+    fn watch_checkpoint(&mut self, now: Instant) {
+        if let Some((since, complain)) = self.checkpoint
+            && complain <= now
+        {
+            let seconds = now.since(since).as_secs();
             error!(
                 seconds,
                 "the checkpoint in flight does not end: is the disk well?"
             );
             self.checkpoint = Some((since, now + self.checkpoint_patience));
         }
-        if self.stopping && now.since(since) > LAST_CHECKPOINT_MAX {
-            return Err(Fatal::Stuck { seconds });
+    }
+
+    /// Whether everything that was begun is done, or will not be.
+    fn is_over(&self, now: Instant) -> Result<bool, Fatal> {
+        match self.stop {
+            Stop::No => Ok(false),
+            Stop::Asked(_) if self.replica.is_finished() => Ok(true),
+            Stop::Asked(since) if now.since(since) < STOP_MAX => Ok(false),
+            Stop::Asked(since) => Err(Fatal::Stuck {
+                seconds: now.since(since).as_secs(),
+            }),
+            Stop::WithoutCheckpoint => Ok(self.callers.deadline().is_none()),
         }
-        Ok(())
     }
 }
