@@ -204,12 +204,15 @@ impl Driver {
                 since,
                 credit,
                 started,
-            } => Input::Watch {
-                watch: self.streams.add(credit, started),
-                filter,
-                since,
-                credit,
-            },
+            } => {
+                self.shared.metrics.store.watch_requests.inc();
+                Input::Watch {
+                    watch: self.streams.add(credit, started),
+                    filter,
+                    since,
+                    credit,
+                }
+            }
             Mail::Credit { watch, events } => Input::Credit { watch, events },
             Mail::Unwatch { watch } => {
                 self.streams.remove(watch);
@@ -291,7 +294,9 @@ impl Driver {
             metrics.leader_changes.inc();
             self.leader = view.status.leader;
         }
-        metrics.show(&view.status, self.streams.len(), self.shared.inbox.len());
+        metrics.show(&view.status, self.shared.inbox.len());
+        let watchers = self.streams.len();
+        self.shared.metrics.store.show(&view.stats, watchers);
         view
     }
 
