@@ -408,6 +408,12 @@ impl Raft {
         self.anchor.estimate(now)
     }
 
+    /// When [`cluster_time`](Self::cluster_time) reaches `time`, if no entry comes before.
+    #[must_use]
+    pub fn reaches(&self, time: ClusterTime) -> Instant {
+        self.anchor.reaches(time)
+    }
+
     /// The next write, if the disk is free and there is something to write.
     fn poll_write(&mut self, now: Instant) -> Option<Write> {
         if self.durability.is_writing() {

@@ -1,3 +1,4 @@
-//! Golden scripts, the paper's sections, and the project's own rules.
+//! Golden scripts, the paper, the store against its model, damage, and the rules of the project.
 
+mod tidy;
 mod wal;
