@@ -1,1 +1,4 @@
-//! quorate: server.
+//! The etcd v2 API over HTTP.
+#![forbid(unsafe_code)]
+
+pub mod v2;
