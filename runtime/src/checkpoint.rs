@@ -15,6 +15,7 @@ use crate::error::Fatal;
 use crate::files::{Directory, Room};
 use crate::history;
 use crate::inbox::Inbox;
+use crate::metrics::gauge;
 use crate::tables::{Tables, TablesError};
 use crate::wal::LogMail;
 
@@ -121,12 +122,9 @@ impl Checkpoints {
         metrics.seconds.observe(took.as_secs_f64());
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         metrics.nanos.fetch_add(nanos, Ordering::Relaxed);
-        metrics
-            .table_bytes
-            .set(i64::try_from(tables.bytes()).unwrap_or(i64::MAX));
-        metrics
-            .level0
-            .set(i64::try_from(tables.level0()).unwrap_or(i64::MAX));
+        metrics.table_bytes.set(gauge(tables.bytes()));
+        metrics.level0.set(gauge(tables.level0()));
+        metrics.compactions.set(gauge(tables.compactions()));
         debug!(applied = %changes.applied, bytes, ?took, "checkpoint");
         self.back_off = BACK_OFF_MIN;
         if tables.is_choked() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quorate_core::store::{Command, Filter, Header, Query, Response, SliceId};
+use quorate_core::store::{Changes, Command, Filter, Header, Query, Response, SliceId};
 use quorate_core::{
     BirthRecord, Duration, Input, Instant, NodeId, Output, Replica, RequestError, Revision, WatchId,
 };
@@ -24,8 +24,9 @@ use crate::watcher::{WatchEnd, Watcher};
 /// keep a write waiting.
 const OUTPUTS_PER_ROUND: usize = 1024;
 
-/// How long the last checkpoint may take before the member stops without it.
-const LAST_CHECKPOINT_MAX: Duration = Duration::from_secs(120);
+/// How long a member may take to stop. What is missing then is the last checkpoint, and the log has
+/// what it would have held.
+const STOP_MAX: Duration = Duration::from_secs(120);
 
 /// What the driver and all handles have in common.
 #[derive(Debug)]
@@ -80,6 +81,22 @@ pub(crate) struct Workers {
     pub(crate) history: Arc<Inbox<SliceId>>,
 }
 
+/// A worker that takes nothing more is dead; its last words are in the driver's inbox.
+impl Workers {
+    fn write(&self, mail: LogMail) {
+        let _ = self.log.send(mail);
+    }
+
+    fn checkpoint(&self, changes: Changes) {
+        let mail = CheckpointMail::Write(Box::new(changes));
+        let _ = self.checkpoints.send(mail);
+    }
+
+    fn read(&self, slice: SliceId) {
+        let _ = self.history.send(slice);
+    }
+}
+
 /// Owns the replica. Lives on a thread of its own: an answer then takes one wake-up each at the
 /// driver, the log and the driver again, whatever the async threads are busy with.
 pub(crate) struct Driver {
@@ -93,7 +110,18 @@ pub(crate) struct Driver {
     checkpoint: Option<(Instant, Instant)>,
     checkpoint_patience: Duration,
     leader: Option<NodeId>,
-    stopping: bool,
+    stop: Stop,
+}
+
+/// How far the end is.
+#[derive(Clone, Copy)]
+enum Stop {
+    /// Nobody has asked for it.
+    No,
+    /// Since this moment core finishes what is begun.
+    Asked(Instant),
+    /// The last checkpoint failed, and another one would. The log has it all.
+    WithoutCheckpoint,
 }
 
 impl Driver {
@@ -115,7 +143,7 @@ impl Driver {
             checkpoint: None,
             checkpoint_patience,
             leader: None,
-            stopping: false,
+            stop: Stop::No,
         }
     }
 
@@ -144,9 +172,9 @@ impl Driver {
             }
             more = self.handle_outputs(now);
             self.callers.time_out(now);
-            self.watch_checkpoint(now)?;
+            self.watch_checkpoint(now);
             self.shared.metrics.paused(self.clock.now().since(now));
-            if self.stopping && self.replica.is_finished() {
+            if self.is_over(now)? {
                 return Ok(());
             }
         }
@@ -193,17 +221,14 @@ impl Driver {
             }
             Mail::Transfer { to } => Input::Transfer { to },
             Mail::Input(input) => {
-                if matches!(
-                    input,
-                    Input::Checkpointed { .. } | Input::CheckpointFailed { .. }
-                ) {
-                    self.checkpoint = None;
-                }
+                self.note(&input);
                 input
             }
             Mail::Fatal(fatal) => return Err(fatal),
             Mail::Shutdown => {
-                self.stopping = true;
+                if matches!(self.stop, Stop::No) {
+                    self.stop = Stop::Asked(now);
+                }
                 Input::Shutdown
             }
         };
@@ -223,17 +248,15 @@ impl Driver {
     }
 
     fn handle(&mut self, now: Instant, output: Output) {
-        // A worker that takes nothing more is dead; its last words are in the inbox.
         match output {
-            Output::Persist(write) => drop(self.workers.log.send(LogMail::Write(write))),
-            Output::TrimLog { below } => drop(self.workers.log.send(LogMail::Trim(below))),
+            Output::Persist(write) => self.workers.write(LogMail::Write(write)),
+            Output::TrimLog { below } => self.workers.write(LogMail::Trim(below)),
             Output::Checkpoint(changes) => {
                 assert!(self.checkpoint.is_none(), "two checkpoints in flight");
                 self.checkpoint = Some((now, now + self.checkpoint_patience));
-                let mail = CheckpointMail::Write(Box::new(changes));
-                drop(self.workers.checkpoints.send(mail));
+                self.workers.checkpoint(changes);
             }
-            Output::ReadHistory { slice } => drop(self.workers.history.send(slice)),
+            Output::ReadHistory { slice } => self.workers.read(slice),
             Output::Reply { request, result } => {
                 if matches!(&result, Err(error) if !matches!(error, RequestError::Store { .. })) {
                     self.shared.metrics.raft.failed.inc();
@@ -272,22 +295,43 @@ impl Driver {
         view
     }
 
+    /// Keeps an eye on the checkpoint in flight.
+    fn note(&mut self, input: &Input) {
+        if matches!(input, Input::Checkpointed { .. }) {
+            self.checkpoint = None;
+        }
+        if matches!(input, Input::CheckpointFailed { .. }) {
+            self.checkpoint = None;
+            if matches!(self.stop, Stop::Asked(_)) {
+                self.stop = Stop::WithoutCheckpoint;
+            }
+        }
+    }
+
     /// A stuck checkpoint cannot be helped, only told: the log grows meanwhile.
-    fn watch_checkpoint(&mut self, now: Instant) -> Result<(), Fatal> {
-        let Some((since, complain)) = self.checkpoint else {
-            return Ok(());
-        };
-        let seconds = now.since(since).as_secs();
-        if complain <= now {
+    fn watch_checkpoint(&mut self, now: Instant) {
+        if let Some((since, complain)) = self.checkpoint
+            && complain <= now
+        {
+            let seconds = now.since(since).as_secs();
             error!(
                 seconds,
                 "the checkpoint in flight does not end: is the disk well?"
             );
             self.checkpoint = Some((since, now + self.checkpoint_patience));
         }
-        if self.stopping && now.since(since) > LAST_CHECKPOINT_MAX {
-            return Err(Fatal::Stuck { seconds });
+    }
+
+    /// Whether everything that was begun is done, or will not be.
+    fn is_over(&self, now: Instant) -> Result<bool, Fatal> {
+        match self.stop {
+            Stop::No => Ok(false),
+            Stop::Asked(_) if self.replica.is_finished() => Ok(true),
+            Stop::Asked(since) if now.since(since) < STOP_MAX => Ok(false),
+            Stop::Asked(since) => Err(Fatal::Stuck {
+                seconds: now.since(since).as_secs(),
+            }),
+            Stop::WithoutCheckpoint => Ok(self.callers.deadline().is_none()),
         }
-        Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! Closed slices of history: immutable files, and the thread that reads them back for watches.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use quorate_core::Input;
@@ -113,12 +112,18 @@ pub(crate) fn verify<'a>(
         let path = files.path().join(&name);
         match slice::read(files, info.id).map(|records| decode(&records)) {
             Ok(Some(events)) if info.describes(&events) => {}
-            Ok(_) => return Err(damage(path, None, "not the slice that the tables list")),
+            Ok(_) => {
+                return Err(StartError::Damaged(Damage {
+                    advice: LOST,
+                    ..Damage::new(&path, None, "not the slice that the tables list")
+                }));
+            }
             Err(error) => {
-                return Err(match wal_error(files.path(), error) {
-                    StartError::Damaged(found) => damage(path, found.offset, &found.what),
-                    other => other,
-                });
+                let mut error = wal_error(files.path(), error);
+                if let StartError::Damaged(damage) = &mut error {
+                    damage.advice = LOST;
+                }
+                return Err(error);
             }
         }
     }
@@ -152,13 +157,4 @@ fn decode(records: &slice::SliceRecords) -> Option<Vec<Arc<Event>>> {
 
 fn lost(name: &str) -> String {
     format!("{name}.lost")
-}
-
-fn damage(path: PathBuf, offset: Option<u64>, what: &str) -> StartError {
-    StartError::Damaged(Damage {
-        path,
-        offset,
-        what: what.to_owned(),
-        advice: LOST,
-    })
 }

@@ -51,7 +51,7 @@ pub(crate) struct RaftMetrics {
 pub(crate) struct LogMetrics {
     pub(crate) sync_seconds: Histogram,
     pub(crate) batch_entries: Histogram,
-    pub(crate) bytes: Counter,
+    pub(crate) disk_bytes: Gauge,
     pub(crate) full: Gauge,
 }
 
@@ -67,6 +67,7 @@ pub(crate) struct CheckpointMetrics {
     pub(crate) slice_bytes: Counter,
     pub(crate) table_bytes: Gauge,
     pub(crate) level0: Gauge,
+    pub(crate) compactions: Gauge,
 }
 
 impl Metrics {
@@ -228,7 +229,7 @@ impl LogMetrics {
             // etcd's buckets for the same histogram.
             sync_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             batch_entries: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
-            bytes: Counter::default(),
+            disk_bytes: Gauge::default(),
             full: Gauge::default(),
         };
         registry.register(
@@ -242,9 +243,9 @@ impl LogMetrics {
             all.batch_entries.clone(),
         );
         registry.register(
-            "quorate_wal_bytes",
-            "Bytes of entries logged",
-            all.bytes.clone(),
+            "quorate_wal_disk_bytes",
+            "Bytes of the segments the log is in or has ready",
+            all.disk_bytes.clone(),
         );
         registry.register(
             "quorate_disk_full",
@@ -267,6 +268,7 @@ impl CheckpointMetrics {
             slice_bytes: Counter::default(),
             table_bytes: Gauge::default(),
             level0: Gauge::default(),
+            compactions: Gauge::default(),
         };
         let counters = [
             ("quorate_checkpoints", "Checkpoints done", &all.done),
@@ -309,6 +311,11 @@ impl CheckpointMetrics {
             "Tables that no compaction has touched yet",
             all.level0.clone(),
         );
+        registry.register(
+            "quorate_table_compactions",
+            "Compactions that ended since the tables were opened",
+            all.compactions.clone(),
+        );
         all
     }
 }
@@ -339,6 +346,11 @@ fn classic(open_metrics: &str) -> String {
         }
     }
     classic
+}
+
+/// A count as a gauge holds it.
+pub(crate) fn gauge(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
 }
 
 impl fmt::Debug for Metrics {

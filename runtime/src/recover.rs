@@ -112,6 +112,12 @@ fn open_tables(directory: &Path) -> Result<(Store, Tables), StartError> {
         what,
     };
     let tables = Tables::open(directory).map_err(|error| refused(error.what))?;
+    let store = load(&tables).map_err(|what| Damage::new(directory, None, what))?;
+    Ok((store, tables))
+}
+
+/// The store in the tables, or what is wrong with them.
+fn load(tables: &Tables) -> Result<Store, String> {
     let mut broken = None;
     let rows = tables.rows().map_while(|row| match row {
         Ok(row) => Some(row),
@@ -120,12 +126,17 @@ fn open_tables(directory: &Path) -> Result<(Store, Tables), StartError> {
             None
         }
     });
-    let store = Store::load(rows);
-    if let Some(what) = broken {
-        return Err(Damage::new(directory, None, what).into());
+    let mut rows = rows.peekable();
+    // Before the first checkpoint there are no rows, and the log reaches back to the beginning.
+    let loaded = if rows.peek().is_none() {
+        Ok(Store::new())
+    } else {
+        Store::load(rows)
+    };
+    match broken {
+        Some(what) => Err(what),
+        None => loaded.map_err(|error| error.to_string()),
     }
-    let store = store.map_err(|error| Damage::new(directory, None, error.to_string()))?;
-    Ok((store, tables))
 }
 
 /// Without tables the log alone can tell everything, if it reaches back to the beginning.

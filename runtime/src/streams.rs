@@ -56,7 +56,7 @@ impl Streams {
     }
 
     /// An event for all of `watches`, shared.
-    pub(crate) fn notify(&mut self, watches: &[WatchId], event: Arc<Event>) {
+    pub(crate) fn notify(&self, watches: &[WatchId], event: Arc<Event>) {
         let notice = Arc::new(Notice::new(event));
         for watch in watches {
             if let Some(Stream::Standing(events)) = self.open.get(watch)

@@ -79,6 +79,9 @@ pub(crate) fn files_below(root: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Files up to this length are damaged at every byte.
+const SMALL_BYTES: u64 = 256;
+
 /// One thing done to one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Damages {
@@ -88,10 +91,12 @@ pub(crate) enum Damages {
 }
 
 impl Damages {
-    /// Flips of at most about `flips` bytes (all, if there are no more), cuts, and deletion.
-    pub(crate) fn of(file: &Path, flips: u64) -> Vec<Self> {
+    /// Flips of every byte of a small file and of about `sampled` bytes of a big one, cuts, and
+    /// deletion.
+    pub(crate) fn of(file: &Path, sampled: u64) -> Vec<Self> {
         let length = fs::metadata(file).expect("there").len();
-        let step = length.div_ceil(flips).max(1);
+        let small = length <= SMALL_BYTES;
+        let step = if small { 1 } else { length.div_ceil(sampled) };
         let mut all = vec![Self::Delete];
         for (n, at) in (0..length)
             .step_by(usize::try_from(step).expect("small"))

@@ -12,6 +12,7 @@ use crate::driver::{Mail, Shared};
 use crate::error::Fatal;
 use crate::files::Directory;
 use crate::inbox::Inbox;
+use crate::metrics::gauge;
 use crate::reserve::Reserve;
 
 /// How often a full disk is tried again.
@@ -169,6 +170,7 @@ impl Writer {
 
     fn count(&self, took: Duration) {
         let metrics = &self.driver.metrics.log;
+        metrics.disk_bytes.set(gauge(self.log.disk_bytes()));
         metrics.sync_seconds.observe(took.as_secs_f64());
         let entries: usize = self.waiting.iter().map(|write| write.entries.len()).sum();
         metrics

@@ -39,11 +39,16 @@ async fn empty_directories_are_formatted_if_that_is_wanted() {
         let mut existing = options(&directory);
         existing.format = false;
         let error = open_with(existing.clone(), Room::default()).await.map(drop);
-        assert!(matches!(error, Err(StartError::Unformatted { .. })), "{error:?}");
+        assert!(
+            matches!(error, Err(StartError::Unformatted { .. })),
+            "{error:?}"
+        );
         let (node, running) = open(&directory).await;
         let id = node.id();
         running.stop().await.expect("an orderly end");
-        let (node, running) = open_with(existing, Room::default()).await.expect("it is one now");
+        let (node, running) = open_with(existing, Room::default())
+            .await
+            .expect("it is one now");
         assert_eq!(node.id(), id);
         running.stop().await.expect("an orderly end");
     }
@@ -51,12 +56,19 @@ async fn empty_directories_are_formatted_if_that_is_wanted() {
 
 #[tokio::test]
 async fn what_is_not_ours_is_refused_and_left_alone() {
-    for (name, expected) in [("member", "etcd"), ("proxy", "etcd"), ("notes.txt", "notes.txt")] {
+    for (name, expected) in [
+        ("member", "etcd"),
+        ("proxy", "etcd"),
+        ("notes.txt", "notes.txt"),
+    ] {
         let scratch = Scratch::new();
         fs::create_dir(scratch.path().join(name)).expect("made");
         let error = refusal(scratch.path()).await;
         assert!(error.to_string().contains(expected), "{error}");
-        assert_eq!(files_below(scratch.path()), Vec::<std::path::PathBuf>::new());
+        assert_eq!(
+            files_below(scratch.path()),
+            Vec::<std::path::PathBuf>::new()
+        );
     }
 }
 
@@ -98,7 +110,9 @@ async fn leftovers_are_removed() {
     slice_finely(&node).await;
     fill(&node, 0, 50, &mut Contents::new()).await;
     running.stop().await.expect("an orderly end");
-    let slice = files_below(&scratch.path().join("history")).pop().expect("a slice");
+    let slice = files_below(&scratch.path().join("history"))
+        .pop()
+        .expect("a slice");
     let unlisted = scratch.path().join("history/slice.00000000000000099999.0");
     fs::copy(scratch.path().join("history").join(slice), &unlisted).expect("copied");
     fs::create_dir(scratch.path().join("tables.7")).expect("made");

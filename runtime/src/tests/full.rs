@@ -87,3 +87,19 @@ async fn checkpoints_that_fail_are_made_up_for() {
     assert_eq!(found, expected);
     assert_eq!(history(&node).await, events);
 }
+
+#[tokio::test]
+async fn a_stop_without_a_last_checkpoint_loses_nothing() {
+    let scratch = Scratch::new();
+    let room = Room::default();
+    let mut options = options(scratch.path());
+    options.core.checkpoint_bytes = 1 << 20;
+    let (node, running) = open_with(options, room.clone()).await.expect("it starts");
+    let mut expected = Contents::new();
+    fill(&node, 0, 20, &mut expected).await;
+    room.set(false);
+    running.stop().await.expect("an orderly end");
+
+    let (node, _running) = open(scratch.path()).await;
+    assert_eq!(contents(&node).await, expected);
+}

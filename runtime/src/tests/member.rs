@@ -65,7 +65,10 @@ async fn checkpoints_write_what_changed_and_trim_the_log() {
     let (node, running) = open(scratch.path()).await;
     fill(&node, 0, 2000, &mut Contents::new()).await;
     let (done, bytes) = node.metrics().checkpoints();
-    assert!(done > 3 && bytes > 10_000, "{done} checkpoints, {bytes} bytes");
+    assert!(
+        done > 3 && bytes > 10_000,
+        "{done} checkpoints, {bytes} bytes"
+    );
     let text = node.metrics().encode();
     assert!(text.contains("etcd_disk_wal_fsync_duration_seconds_count"));
     running.stop().await.expect("an orderly end");
@@ -147,7 +150,9 @@ async fn a_stop_leaves_nobody_waiting() {
     for (n, writer) in writers.into_iter().enumerate() {
         match writer.await.expect("no panic") {
             Ok(_) => done.push(format!("/k{n}")),
-            Err(RequestError::Stopping | RequestError::Dropped | RequestError::NotLeader { .. }) => {}
+            Err(
+                RequestError::Stopping | RequestError::Dropped | RequestError::NotLeader { .. },
+            ) => {}
             Err(other) => panic!("{other}"),
         }
     }
@@ -170,7 +175,14 @@ async fn the_view_and_the_metrics_tell_who_leads() {
     assert_ne!(node.cluster_id(), 0);
     assert_eq!(node.birth().founders[0].name, "default");
     let text = node.metrics().encode();
-    for line in ["etcd_server_has_leader 1", "etcd_server_is_leader 1", "quorate_revision 3"] {
-        assert!(text.lines().any(|found| found == line), "{line} not in {text}");
+    for line in [
+        "etcd_server_has_leader 1",
+        "etcd_server_is_leader 1",
+        "quorate_revision 3",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} not in {text}"
+        );
     }
 }

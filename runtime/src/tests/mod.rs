@@ -94,7 +94,9 @@ async fn slice_finely(node: &Node) {
         slice_bytes: 1 << 10,
         ..Settings::default()
     };
-    propose(node, Operation::Configure(settings)).await.expect("configured");
+    propose(node, Operation::Configure(settings))
+        .await
+        .expect("configured");
 }
 
 async fn get(node: &Node, key: &str) -> Result<Response, RequestError> {
@@ -149,12 +151,16 @@ async fn history(node: &Node) -> Vec<(Revision, String, String)> {
         recursive: true,
     };
     let (_, mut watcher) = node.watch(filter, Some(Revision(1))).await.expect("kept");
-    let mut events = Vec::new();
+    let mut events: Vec<(Revision, _, _)> = Vec::new();
     while events.last().is_none_or(|(index, ..)| *index < revision) {
         match watcher.next().await {
             Some(WatchItem::Event(notice)) => {
                 let event = &notice.event;
-                let value = event.node.value.as_ref().map_or_else(String::new, ToString::to_string);
+                let value = event
+                    .node
+                    .value
+                    .as_ref()
+                    .map_or_else(String::new, ToString::to_string);
                 events.push((event.id.index(), event.path.to_string(), value));
             }
             other => panic!("history ends after {events:?} with {other:?}"),
