@@ -91,6 +91,14 @@ pub(super) struct Flags {
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = text::duration)]
     pub checkpoint_interval: Duration,
 
+    /// Bytes of one segment of the log; they are allocated whole, and ahead.
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = text::bytes)]
+    pub wal_segment_bytes: u64,
+
+    /// Bytes held in reserve for when the disk is full.
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = text::bytes)]
+    pub disk_reserve_bytes: u64,
+
     /// Client connections open at once; further ones wait.
     #[arg(long, value_name = "COUNT", default_value = "16384")]
     pub max_connections: usize,

@@ -8,6 +8,9 @@ use std::time::Duration;
 use super::UsageError;
 use super::flags::{ClusterState, Flags, LocalReads, LogFormat, LogLevel};
 
+/// Smaller segments would be changed more often than written to.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
 /// Everything the server needs to know to start.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -37,6 +40,10 @@ pub struct Options {
     pub checkpoint_bytes: usize,
     /// The age of a change that makes a checkpoint due.
     pub checkpoint_interval: Duration,
+    /// Bytes of one segment of the log.
+    pub segment_bytes: u64,
+    /// Bytes held in reserve for when the disk is full.
+    pub reserve_bytes: u64,
     /// Client connections open at once.
     pub connections_max: usize,
     /// Threads that serve clients; 0 is one for each core.
@@ -108,6 +115,8 @@ impl Options {
             local_reads: flags.local_reads,
             checkpoint_bytes: size("checkpoint-bytes", flags.checkpoint_bytes)?,
             checkpoint_interval: flags.checkpoint_interval,
+            segment_bytes: flags.wal_segment_bytes,
+            reserve_bytes: flags.disk_reserve_bytes,
             connections_max: flags.max_connections.max(1),
             worker_threads: flags.worker_threads,
             log_level,
@@ -180,6 +189,11 @@ fn check_timing(flags: &Flags) -> Result<(), UsageError> {
         return Err(UsageError::new(
             "--checkpoint-bytes and --checkpoint-interval must be above 0",
         ));
+    }
+    if flags.wal_segment_bytes < SEGMENT_BYTES_MIN {
+        return Err(UsageError::new(format!(
+            "--wal-segment-bytes must be at least {SEGMENT_BYTES_MIN}"
+        )));
     }
     Ok(())
 }

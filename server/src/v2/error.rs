@@ -1,10 +1,11 @@
 //! The error documents of the keys API (api/v2.md §6).
 
 use http::StatusCode;
-use quorate_core::Revision;
 use quorate_core::store::{Refusal, StoreError};
+use quorate_core::{RequestError, Revision};
 
 use super::json;
+use crate::body::IntakeError;
 
 /// An etcd error code. The number is the contract with clients; the message and the status hang on
 /// it.
@@ -40,6 +41,8 @@ pub enum Code {
     RefreshTtlRequired,
     /// 300.
     RaftInternal,
+    /// 300, with a status of its own: the client may try again.
+    Busy,
     /// 400.
     WatcherCleared,
     /// 401.
@@ -87,6 +90,7 @@ impl Code {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Raft Internal Error",
             ),
+            Self::Busy => (300, StatusCode::SERVICE_UNAVAILABLE, "Raft Internal Error"),
             Self::WatcherCleared => (400, BAD, "watcher is cleared due to etcd recovery"),
             Self::EventIndexCleared => (
                 401,
@@ -167,6 +171,29 @@ impl Error {
             self.index,
         );
         out
+    }
+}
+
+impl From<RequestError> for Error {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Store { error, .. } => Self::refused(&error),
+            RequestError::Busy => Self::new(Code::Busy, "quorate: too busy"),
+            RequestError::NotLeader { .. } | RequestError::Dropped => {
+                Self::new(Code::RaftInternal, "etcdserver: request timed out")
+            }
+            RequestError::Stopping => Self::new(Code::RaftInternal, "etcdserver: server stopped"),
+        }
+    }
+}
+
+impl From<IntakeError> for Error {
+    fn from(error: IntakeError) -> Self {
+        let code = match error {
+            IntakeError::TooLarge | IntakeError::Slow | IntakeError::Broken => Code::InvalidForm,
+            IntakeError::Busy => Code::Busy,
+        };
+        Self::new(code, error.to_string())
     }
 }
 
