@@ -1,1 +1,2 @@
 //! quorate: sim.
+#![forbid(unsafe_code)]
