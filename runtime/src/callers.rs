@@ -47,13 +47,17 @@ impl Callers {
         }
     }
 
-    /// Tells those who waited too long that the outcome is unknown.
-    pub(crate) fn time_out(&mut self, now: Instant) {
+    /// Tells those who waited too long that the outcome is unknown; says who they were.
+    pub(crate) fn time_out(&mut self, now: Instant) -> Vec<RequestId> {
+        let mut timed_out = Vec::new();
         while let Some(first) = self.waiting.first_entry()
             && first.get().until <= now
         {
-            let _ = first.remove().reply.send(Err(RequestError::Dropped));
+            let (request, caller) = first.remove_entry();
+            let _ = caller.reply.send(Err(RequestError::Dropped));
+            timed_out.push(request);
         }
+        timed_out
     }
 
     /// When the next one has waited too long.
@@ -75,10 +79,10 @@ mod tests {
         let mut callers = Callers::new(Duration::from_nanos(10));
         let (first, mut first_answer) = oneshot::channel();
         let (second, mut second_answer) = oneshot::channel();
-        callers.add(Instant(0), first);
+        let first = callers.add(Instant(0), first);
         let second = callers.add(Instant(5), second);
         assert_eq!(callers.deadline(), Some(Instant(10)));
-        callers.time_out(Instant(10));
+        assert_eq!(callers.time_out(Instant(10)), [first]);
         assert_eq!(first_answer.try_recv(), Ok(Err(RequestError::Dropped)));
         assert_eq!(callers.deadline(), Some(Instant(15)));
         callers.answer(second, Err(RequestError::Busy));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use quorate_core::Input;
 use quorate_core::store::Changes;
@@ -18,10 +18,6 @@ use crate::inbox::Inbox;
 use crate::metrics::gauge;
 use crate::tables::{Tables, TablesError};
 use crate::wal::LogMail;
-
-/// After a failure, how long the changes stay here before they go back: core tries again at once.
-const BACK_OFF_MIN: Duration = Duration::from_millis(100);
-const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 
 /// What the checkpoint thread is asked to do.
 #[derive(Debug)]
@@ -40,7 +36,6 @@ pub(crate) struct Checkpoints {
     inbox: Arc<Inbox<CheckpointMail>>,
     log: Arc<Inbox<LogMail>>,
     driver: Arc<Shared>,
-    back_off: Duration,
 }
 
 /// Why there is no checkpoint.
@@ -68,7 +63,6 @@ impl Checkpoints {
             inbox,
             log,
             driver,
-            back_off: BACK_OFF_MIN,
         }
     }
 
@@ -126,7 +120,6 @@ impl Checkpoints {
         metrics.level0.set(gauge(tables.level0()));
         metrics.compactions.set(gauge(tables.compactions()));
         debug!(applied = %changes.applied, bytes, ?took, "checkpoint");
-        self.back_off = BACK_OFF_MIN;
         if tables.is_choked() {
             warn!(
                 level0 = tables.level0(),
@@ -148,8 +141,6 @@ impl Checkpoints {
             let _ = self.log.send(LogMail::NoRoom);
         }
         self.reopen();
-        std::thread::sleep(self.back_off);
-        self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
     }
 
     fn reopen(&mut self) {

@@ -141,8 +141,12 @@ impl Home {
         let from = self.tables(generation);
         let mut to = from.clone();
         to.as_mut_os_string().push(".damaged");
-        fs::rename(&from, &to).map_err(|e| StartError::io("rename", &from, e))?;
-        self.sync()
+        match fs::rename(&from, &to) {
+            Ok(()) => self.sync(),
+            // They are gone altogether.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StartError::io("rename", &from, error)),
+        }
     }
 
     /// Deletes generations of tables that do not count: an installation was cut off.

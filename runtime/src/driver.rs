@@ -110,18 +110,8 @@ pub(crate) struct Driver {
     checkpoint: Option<(Instant, Instant)>,
     checkpoint_patience: Duration,
     leader: Option<NodeId>,
-    stop: Stop,
-}
-
-/// How far the end is.
-#[derive(Clone, Copy)]
-enum Stop {
-    /// Nobody has asked for it.
-    No,
-    /// Since this moment core finishes what is begun.
-    Asked(Instant),
-    /// The last checkpoint failed, and another one would. The log has it all.
-    WithoutCheckpoint,
+    /// When it was asked to stop: since then core finishes what is begun.
+    stop: Option<Instant>,
 }
 
 impl Driver {
@@ -143,7 +133,7 @@ impl Driver {
             checkpoint: None,
             checkpoint_patience,
             leader: None,
-            stop: Stop::No,
+            stop: None,
         }
     }
 
@@ -171,7 +161,9 @@ impl Driver {
                 self.replica.step(now, Input::Deadline);
             }
             more = self.handle_outputs(now);
-            self.callers.time_out(now);
+            for request in self.callers.time_out(now) {
+                self.replica.step(now, Input::Cancel { request });
+            }
             self.watch_checkpoint(now);
             self.shared.metrics.paused(self.clock.now().since(now));
             if self.is_over(now)? {
@@ -204,12 +196,15 @@ impl Driver {
                 since,
                 credit,
                 started,
-            } => Input::Watch {
-                watch: self.streams.add(credit, started),
-                filter,
-                since,
-                credit,
-            },
+            } => {
+                self.shared.metrics.store.watch_requests.inc();
+                Input::Watch {
+                    watch: self.streams.add(credit, started),
+                    filter,
+                    since,
+                    credit,
+                }
+            }
             Mail::Credit { watch, events } => Input::Credit { watch, events },
             Mail::Unwatch { watch } => {
                 self.streams.remove(watch);
@@ -221,14 +216,16 @@ impl Driver {
             }
             Mail::Transfer { to } => Input::Transfer { to },
             Mail::Input(input) => {
-                self.note(&input);
+                let over = matches!(
+                    input,
+                    Input::Checkpointed { .. } | Input::CheckpointFailed { .. }
+                );
+                self.checkpoint = self.checkpoint.filter(|_| !over);
                 input
             }
             Mail::Fatal(fatal) => return Err(fatal),
             Mail::Shutdown => {
-                if matches!(self.stop, Stop::No) {
-                    self.stop = Stop::Asked(now);
-                }
+                self.stop.get_or_insert(now);
                 Input::Shutdown
             }
         };
@@ -291,21 +288,10 @@ impl Driver {
             metrics.leader_changes.inc();
             self.leader = view.status.leader;
         }
-        metrics.show(&view.status, self.streams.len(), self.shared.inbox.len());
+        metrics.show(&view.status, self.shared.inbox.len());
+        let watchers = self.streams.len();
+        self.shared.metrics.store.show(&view.stats, watchers);
         view
-    }
-
-    /// Keeps an eye on the checkpoint in flight.
-    fn note(&mut self, input: &Input) {
-        if matches!(input, Input::Checkpointed { .. }) {
-            self.checkpoint = None;
-        }
-        if matches!(input, Input::CheckpointFailed { .. }) {
-            self.checkpoint = None;
-            if matches!(self.stop, Stop::Asked(_)) {
-                self.stop = Stop::WithoutCheckpoint;
-            }
-        }
     }
 
     /// A stuck checkpoint cannot be helped, only told: the log grows meanwhile.
@@ -322,16 +308,18 @@ impl Driver {
         }
     }
 
-    /// Whether everything that was begun is done, or will not be.
+    /// Whether everything that was begun is done.
     fn is_over(&self, now: Instant) -> Result<bool, Fatal> {
-        match self.stop {
-            Stop::No => Ok(false),
-            Stop::Asked(_) if self.replica.is_finished() => Ok(true),
-            Stop::Asked(since) if now.since(since) < STOP_MAX => Ok(false),
-            Stop::Asked(since) => Err(Fatal::Stuck {
-                seconds: now.since(since).as_secs(),
-            }),
-            Stop::WithoutCheckpoint => Ok(self.callers.deadline().is_none()),
+        let Some(since) = self.stop else {
+            return Ok(false);
+        };
+        let seconds = now.since(since).as_secs();
+        if self.replica.is_finished() {
+            Ok(true)
+        } else if now.since(since) < STOP_MAX {
+            Ok(false)
+        } else {
+            Err(Fatal::Stuck { seconds })
         }
     }
 }

@@ -37,6 +37,7 @@
 //!
 //! Absent on purpose: the transport between members (QUIC), which will be `transport/` beside the
 //! driver. A cluster of one sends nothing.
+#![forbid(unsafe_code)]
 
 mod callers;
 mod checkpoint;

@@ -7,12 +7,14 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use prometheus_client::encoding::text;
+use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use quorate_core::Duration;
+use quorate_core::store::StoreStats;
 
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -21,6 +23,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Metrics {
     registry: Mutex<Registry>,
     pub(crate) raft: RaftMetrics,
+    pub(crate) store: StoreMetrics,
     pub(crate) log: LogMetrics,
     pub(crate) checkpoint: CheckpointMetrics,
     /// The longest time the driver was busy without looking at its inbox, since start: what a
@@ -42,9 +45,25 @@ pub(crate) struct RaftMetrics {
     pub(crate) term: Gauge,
     pub(crate) revision: Gauge,
     pub(crate) state_hash: Gauge,
-    pub(crate) watchers: Gauge,
     pub(crate) inbox: Gauge,
     pub(crate) busy: Counter,
+}
+
+/// etcd's `etcd_debugging_store_*`, as far as this crate sees it: reads are counted by who serves
+/// them.
+#[derive(Default)]
+pub(crate) struct StoreMetrics {
+    pub(crate) writes: Family<Action, Counter>,
+    pub(crate) writes_failed: Family<Action, Counter>,
+    pub(crate) expires: Counter,
+    pub(crate) watch_requests: Counter,
+    pub(crate) watchers: Gauge,
+}
+
+/// The label of a write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Action {
+    action: &'static str,
 }
 
 /// What the log thread does.
@@ -75,6 +94,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::default();
         let raft = RaftMetrics::registered(&mut registry);
+        let store = StoreMetrics::registered(&mut registry);
         let log = LogMetrics::registered(&mut registry);
         let checkpoint = CheckpointMetrics::registered(&mut registry);
         let longest_pause_gauge = Gauge::<f64, AtomicU64>::default();
@@ -86,6 +106,7 @@ impl Metrics {
         Self {
             registry: Mutex::new(registry),
             raft,
+            store,
             log,
             checkpoint,
             longest_pause: AtomicU64::new(0),
@@ -186,11 +207,6 @@ impl RaftMetrics {
                 &all.state_hash,
             ),
             (
-                "etcd_debugging_store_watchers",
-                "Watches that are open",
-                &all.watchers,
-            ),
-            (
                 "quorate_inbox",
                 "Requests that wait for the driver",
                 &all.inbox,
@@ -207,7 +223,7 @@ impl RaftMetrics {
             ),
             (
                 "etcd_server_proposals_failed",
-                "Writes refused or dropped",
+                "Requests refused or dropped, not by the store",
                 &all.failed,
             ),
             (
@@ -220,6 +236,64 @@ impl RaftMetrics {
             registry.register(name, help, counter.clone());
         }
         all
+    }
+}
+
+impl StoreMetrics {
+    fn registered(registry: &mut Registry) -> Self {
+        let all = Self::default();
+        let families = [
+            (
+                "etcd_debugging_store_writes",
+                "Writes done, by action",
+                &all.writes,
+            ),
+            (
+                "etcd_debugging_store_writes_failed",
+                "Writes the store refused, by action",
+                &all.writes_failed,
+            ),
+        ];
+        for (name, help, family) in families {
+            registry.register(name, help, family.clone());
+        }
+        registry.register(
+            "etcd_debugging_store_expires",
+            "Keys and directories that expired",
+            all.expires.clone(),
+        );
+        registry.register(
+            "etcd_debugging_store_watch_requests",
+            "Watches asked for",
+            all.watch_requests.clone(),
+        );
+        registry.register(
+            "etcd_debugging_store_watchers",
+            "Watches that are open",
+            all.watchers.clone(),
+        );
+        all
+    }
+
+    /// Copies what the store counted.
+    pub(crate) fn show(&self, stats: &StoreStats, watchers: usize) {
+        let counts = [
+            ("set", stats.sets),
+            ("create", stats.creates),
+            ("update", stats.updates),
+            ("compareAndSwap", stats.swaps),
+            ("delete", stats.deletes),
+            ("compareAndDelete", stats.compare_deletes),
+        ];
+        for (action, count) in counts {
+            let label = Action { action };
+            let writes = self.writes.get_or_create(&label);
+            writes.inner().store(count.success, Ordering::Relaxed);
+            let failed = self.writes_failed.get_or_create(&label);
+            failed.inner().store(count.fail, Ordering::Relaxed);
+        }
+        self.expires.inner().store(stats.expired, Ordering::Relaxed);
+        self.watchers.set(gauge(watchers));
     }
 }
 
@@ -386,6 +460,8 @@ mod tests {
         }
         assert!(!text.contains("EOF"));
         // Each described name is sampled under that name.
+        metrics.store.show(&StoreStats::default(), 0);
+        let text = metrics.encode();
         for name in text.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
             let (name, _) = name.split_once(' ').expect("a kind");
             assert!(text.lines().any(|l| l.starts_with(name)), "{name}");

@@ -154,6 +154,8 @@ fn rebuild(
         return Err(damage.into());
     }
     warn!(%damage, "the tables are made anew: the log reaches back to the beginning");
+    // An earlier try that was cut off may have left some behind.
+    home.remove_other_tables(generation)?;
     let next = generation + 1;
     let directory = home.tables(next);
     let tables = Tables::open(&directory).map_err(|error| StartError::Tables {

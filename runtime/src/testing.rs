@@ -133,6 +133,7 @@ impl Damages {
                 file.write_all_at(&[byte[0] ^ mask], at).expect("flipped");
             }
             Self::Cut { to } => open().set_len(to).expect("cut"),
+            Self::Delete if file.is_dir() => fs::remove_dir_all(file).expect("deleted"),
             Self::Delete => fs::remove_file(file).expect("deleted"),
         }
     }

@@ -45,7 +45,7 @@ impl View {
 
 impl RaftMetrics {
     /// Copies what core says of itself.
-    pub(crate) fn show(&self, status: &Status, watchers: usize, inbox: usize) {
+    pub(crate) fn show(&self, status: &Status, inbox: usize) {
         self.has_leader.set(status.leader.is_some().into());
         self.is_leader.set((status.role == Role::Leader).into());
         self.committed.set(gauge(status.committed.0));
@@ -56,7 +56,6 @@ impl RaftMetrics {
         // A gauge is shown as a float by many: only so many bits survive.
         let low = u64::try_from(status.state_hash & ((1 << 53) - 1)).expect("53 bits");
         self.state_hash.set(gauge(low));
-        self.watchers.set(gauge(watchers));
         self.inbox.set(gauge(inbox));
     }
 }

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration as StdDuration;
 
+use quorate_core::EndReason;
+
 use super::*;
 use crate::testing::{Damages, Scratch, files_below};
 
@@ -115,19 +117,49 @@ async fn of_a_killed_member() {
 /// Without tables, the log tells everything if it reaches back to the beginning.
 #[tokio::test]
 async fn lost_tables_are_made_anew_from_a_whole_log() {
-    let scratch = Scratch::new();
-    let mut expected = Contents::new();
-    let (node, running) = open(scratch.path()).await;
-    fill(&node, 0, 10, &mut expected).await;
-    running.stop().await.expect("an orderly end");
-    fs::remove_dir_all(scratch.path().join("tables.1/keyspaces")).expect("removed");
-    for round in 0..3 {
+    for lost in ["tables.1", "tables.1/keyspaces", "tables.1/version"] {
+        let scratch = Scratch::new();
+        let mut expected = Contents::new();
         let (node, running) = open(scratch.path()).await;
-        assert_eq!(contents(&node).await, expected);
-        fill(&node, round, 10, &mut expected).await;
+        fill(&node, 0, 10, &mut expected).await;
         running.stop().await.expect("an orderly end");
+        Damages::Delete.apply(&scratch.path().join(lost));
+        // What an earlier try left behind is in nobody's way.
+        fs::create_dir_all(scratch.path().join("tables.2/keyspaces")).expect("made");
+        for round in 0..3 {
+            let (node, running) = open(scratch.path()).await;
+            assert_eq!(contents(&node).await, expected, "{lost}");
+            fill(&node, round, 10, &mut expected).await;
+            running.stop().await.expect("an orderly end");
+        }
+        let aside = scratch.path().join("tables.1.damaged");
+        assert_eq!(aside.exists(), lost != "tables.1");
     }
-    assert!(scratch.path().join("tables.1.damaged").exists());
+}
+
+/// A slice that is lost for good can be done without, if an operator says so.
+#[tokio::test]
+async fn a_lost_slice_is_told_to_those_who_need_it() {
+    let sample = sample(false).await;
+    let name = "history/slice.00000000000000000001.0";
+    let slice = sample.scratch.path().join(name);
+    Damages::Delete.apply(&slice);
+    let error = try_open(sample.scratch.path()).await.map(drop);
+    let error = error.expect_err("a slice is missing").to_string();
+    assert!(error.contains(name) && error.contains(".lost"), "{error}");
+
+    fs::write(sample.scratch.path().join(format!("{name}.lost")), b"").expect("written");
+    let (node, _running) = open(sample.scratch.path()).await;
+    assert_eq!(contents(&node).await, sample.contents);
+    let filter = Filter {
+        path: Path::root(),
+        recursive: true,
+    };
+    let (_, mut watcher) = node.watch(filter, Some(Revision(1))).await.expect("begun");
+    let Some(WatchItem::End(end)) = watcher.next().await else {
+        panic!("events out of nothing");
+    };
+    assert_eq!(end.reason, EndReason::HistoryLost);
 }
 
 /// A log of another time beside the tables is no log of theirs.
