@@ -167,7 +167,7 @@ impl Client {
     }
 
     /// Whether the server says nothing for a while and keeps the connection open.
-    pub(crate) async fn is_quiet(&mut self) -> bool {
+    pub(crate) async fn is_quiet(&self) -> bool {
         let wait = tokio::time::timeout(Duration::from_millis(150), self.stream.readable());
         self.read.is_empty() && wait.await.is_err()
     }
