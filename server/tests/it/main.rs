@@ -1,0 +1,9 @@
+//! Tests of the server as clients see it: over real connections, on a real data directory.
+
+mod better;
+mod client;
+mod harness;
+mod limits;
+mod process;
+mod transcripts;
+mod watches;
