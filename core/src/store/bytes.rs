@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::borrow::Borrow;
 use core::fmt;
 use core::ops::Deref;
 
@@ -33,6 +34,13 @@ impl Deref for Value {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Ordered as its bytes are, so that a table can be asked without making a `Value`.
+impl Borrow<[u8]> for Value {
+    fn borrow(&self) -> &[u8] {
         &self.0
     }
 }

@@ -169,6 +169,15 @@ pub struct Settings {
     pub request_bytes_max: u64,
 }
 
+impl Settings {
+    /// Answers forgotten with one entry, so that many due at once do not stall it: a limit may be
+    /// exceeded until as many entries have followed as this goes into the excess.
+    pub const FORGOTTEN_PER_ENTRY_MAX: usize = 256;
+    /// Sessions of numbered requests that are remembered. Reached: the one idle for longest is
+    /// forgotten, and its numbers would be new ones.
+    pub const SESSIONS_MAX: usize = 1 << 18;
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

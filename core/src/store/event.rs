@@ -64,8 +64,8 @@ pub enum Audience {
     Everyone,
     /// A refresh: takes an index and a place in v2's window of events, wakes nobody.
     Nobody,
-    /// The record of what went away with a directory, or came with a key: no v2 event, takes no
-    /// index; the v3 API will show it.
+    /// The record of what went away with a directory: no v2 event, takes no index; tells which
+    /// watchers inside the directory are concerned, and the v3 API will show it.
     Records,
 }
 

@@ -1,6 +1,7 @@
 //! Clean v2 paths: the keys that v2 can name.
 
 use alloc::vec::Vec;
+use core::borrow::Borrow;
 use core::fmt;
 use core::ops::Deref;
 
@@ -25,13 +26,13 @@ impl Path {
     /// The path of exactly these bytes, if they are a clean one.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Option<Self> {
-        let clean = bytes == b"/"
-            || bytes.strip_prefix(b"/").is_some_and(|names| {
-                names
-                    .split(|&b| b == b'/')
-                    .all(|name| !matches!(name, b"" | b"." | b".."))
-            });
-        clean.then(|| Self(Value::new(bytes)))
+        is_clean(bytes).then(|| Self(Value::new(bytes)))
+    }
+
+    /// The path that `key` is, if it is a clean one; shares its bytes.
+    #[must_use]
+    pub fn from_key(key: Value) -> Option<Self> {
+        is_clean(&key).then_some(Self(key))
     }
 
     /// The child called `name`.
@@ -96,6 +97,15 @@ impl Path {
     }
 }
 
+fn is_clean(bytes: &[u8]) -> bool {
+    bytes == b"/"
+        || bytes.strip_prefix(b"/").is_some_and(|names| {
+            names
+                .split(|&b| b == b'/')
+                .all(|name| !matches!(name, b"" | b"." | b".."))
+        })
+}
+
 /// Whether any of the `/`-separated `names` is hidden: begins with `_` (api/v2.md §11).
 #[must_use]
 pub fn hidden(names: &[u8]) -> bool {
@@ -108,6 +118,13 @@ impl Deref for Path {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Ordered as its bytes are, so that a table can be asked without making a `Path`.
+impl Borrow<[u8]> for Path {
+    fn borrow(&self) -> &[u8] {
         &self.0
     }
 }
