@@ -8,6 +8,7 @@ extern crate alloc;
 extern crate std;
 
 mod birth;
+pub mod codec;
 mod config;
 mod ids;
 mod input;
@@ -16,6 +17,7 @@ pub mod raft;
 pub mod rng;
 pub mod store;
 pub mod time;
+pub mod wal;
 
 pub use birth::{BirthRecord, Founder};
 pub use config::Config;
