@@ -127,6 +127,7 @@ impl Model {
             }
             Payload::Command(command) => Some(self.command(command)),
         };
+        self.requests.forget(stamp, &self.settings);
         self.answers.push(answer);
     }
 
@@ -242,7 +243,7 @@ impl Model {
     fn command(&mut self, command: &Command) -> Answer {
         let now = self.clock;
         if let Some(client) = &command.client
-            && let Some(answer) = self.requests.earlier(now, &self.settings, client)
+            && let Some(answer) = self.requests.earlier(client)
         {
             return match answer {
                 Some(answer) => answer,
@@ -263,7 +264,6 @@ impl Model {
         if let Some(client) = &command.client {
             self.requests.keep(now, client, answer.clone());
         }
-        self.requests.forget(now, &self.settings);
         answer
     }
 
@@ -307,6 +307,8 @@ impl Model {
                 Some(Value::default())
             }
             (Content::Directory, _) => None,
+            // There is nothing to keep: an ordinary create.
+            (Content::Kept, Action::Create) => Some(Value::default()),
             (Content::Kept, _) => old.as_ref().and_then(|old| old.value.clone()),
         };
         let keeps_creation = matches!(action, Action::Update | Action::CompareAndSwap);
@@ -605,27 +607,23 @@ struct Requests {
 
 impl Requests {
     /// The answer of an earlier request of this name; `Some(None)` if it is no longer kept.
-    fn earlier(
-        &mut self,
-        now: ClusterTime,
-        settings: &Settings,
-        request: &ClientRequest,
-    ) -> Option<Option<Answer>> {
-        self.forget(now, settings);
-        if let ClientRequest::Numbered { client, acked, .. } = request {
-            self.drop_through(*client, *acked);
+    fn earlier(&mut self, request: &ClientRequest) -> Option<Option<Answer>> {
+        let mut gone = 0;
+        if let ClientRequest::Numbered {
+            client,
+            sequence,
+            acked,
+        } = request
+        {
+            // No client has the answer to what it has not asked for yet.
+            gone = self.drop_through(*client, (*acked).min(sequence.saturating_sub(1)));
         }
-        let kept = self
-            .kept
-            .iter()
-            .find(|(_, other, _)| same_request(request, other));
-        if let Some((_, _, answer)) = kept {
+        let mut kept = self.kept.iter();
+        if let Some((_, _, answer)) = kept.find(|(_, other, _)| same_request(request, other)) {
             return Some(Some(answer.clone()));
         }
         match request {
-            ClientRequest::Numbered {
-                client, sequence, ..
-            } if self.gone.get(client).is_some_and(|gone| sequence <= gone) => Some(None),
+            ClientRequest::Numbered { sequence, .. } if *sequence <= gone => Some(None),
             ClientRequest::Numbered { .. } | ClientRequest::Opaque(_) => None,
         }
     }
@@ -634,11 +632,15 @@ impl Requests {
         self.kept.push((now, request.clone(), answer));
     }
 
+    /// Forgets what is too old or too many, the oldest first, so many with each entry.
     fn forget(&mut self, now: ClusterTime, settings: &Settings) {
-        while let Some((since, request, _)) = self.kept.first() {
+        for _ in 0..Settings::FORGOTTEN_PER_ENTRY_MAX {
+            let Some((since, request, _)) = self.kept.first() else {
+                return;
+            };
             let too_old = now.since(*since) > settings.request_age;
             if !too_old && self.kept.len() as u64 <= settings.requests_max {
-                break;
+                return;
             }
             if let ClientRequest::Numbered {
                 client, sequence, ..
@@ -651,18 +653,17 @@ impl Requests {
         }
     }
 
-    fn drop_through(&mut self, session: u64, acked: u64) {
-        if acked == 0 {
-            return;
-        }
-        let gone = self.gone.entry(session).or_default();
-        *gone = (*gone).max(acked);
+    /// The client has its answers through `acked`. Returns through where its answers are gone.
+    fn drop_through(&mut self, session: u64, acked: u64) -> u64 {
         self.kept.retain(|(_, request, _)| match request {
             ClientRequest::Numbered {
                 client, sequence, ..
             } => *client != session || *sequence > acked,
             ClientRequest::Opaque(_) => true,
         });
+        let gone = self.gone.entry(session).or_default();
+        *gone = (*gone).max(acked);
+        *gone
     }
 }
 

@@ -55,15 +55,18 @@ impl Image {
         }
     }
 
+    /// The term of the entry at `index`, if it is held.
+    #[must_use]
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        let after = index.0.checked_sub(self.start.index.0 + 1)?;
+        self.terms.get(usize::try_from(after).ok()?).copied()
+    }
+
     /// Whether the log through `id` is held: by Log Matching, whether `id` is. What is before the
     /// start is in the tables.
     #[must_use]
     pub fn holds(&self, id: LogId) -> bool {
-        let Some(after) = id.index.0.checked_sub(self.start.index.0 + 1) else {
-            return true;
-        };
-        let place = usize::try_from(after).expect("runs are short");
-        self.terms.get(place) == Some(&id.term)
+        id.index <= self.start.index || self.term_at(id.index) == Some(id.term)
     }
 }
 
@@ -91,6 +94,27 @@ impl Durability {
     /// What is on the disk of `seat`, to change it.
     pub fn image_mut(&mut self, seat: usize) -> &mut Image {
         &mut self.images[seat]
+    }
+
+    /// A recovery of `seat` found this; `handed` is what its disk would hold if everything handed to
+    /// it had become durable.
+    ///
+    /// # Errors
+    /// R11: something is gone that was durable.
+    pub fn comes_back(&mut self, seat: usize, found: Image, handed: &Image) -> Verdict {
+        let before = std::mem::replace(&mut self.images[seat], found);
+        let found = &self.images[seat];
+        let (had, has) = (before.hard_state, found.hard_state);
+        let voted = had.term < has.term || had.vote.is_none() || had == has;
+        ensure(had.term <= has.term && voted, "R11", &[seat], || {
+            format!("n{seat} had {had:?} on its disk and comes back with {has:?}")
+        })?;
+        let last = before.last();
+        // A write that was not acknowledged may have replaced the end of the log.
+        ensure(found.holds(last) || !handed.holds(last), "R11", &[seat], || {
+            let end = found.last();
+            format!("n{seat} had {last} on its disk and comes back with a log through {end}")
+        })
     }
 
     /// `id` is newly committed, as `seat` says; `leads_in` is its term if it leads.
@@ -126,16 +150,6 @@ impl Durability {
         })
     }
 
-    /// What `seat` says speaks of its term and vote.
-    ///
-    /// # Errors
-    /// R10: its disk does not hold them.
-    pub fn speaks(&self, seat: usize, term: Term) -> Verdict {
-        let durable = self.images[seat].hard_state;
-        ensure(durable.term >= term, "R10", &[seat], || {
-            format!("n{seat} votes in term {term}; its disk holds {durable:?}")
-        })
-    }
 }
 
 /// After a power cut: whoever a majority of the recovered logs could elect must hold all that was
@@ -223,8 +237,21 @@ mod tests {
             id_of(&disks.acknowledges(0, Index(1), Some(id(1, 1)))),
             "R10"
         );
-        assert_eq!(disks.speaks(0, Term(2)), Ok(()));
-        assert_eq!(id_of(&disks.speaks(0, Term(3))), "R10");
+    }
+
+    #[test]
+    fn r11_a_disk_that_lost_what_it_had() {
+        let back = |log: &[LogId], term| {
+            let mut found = Image::default();
+            found.written(&write(term, log));
+            let mut handed = Image::default();
+            handed.written(&write(term, if term == 2 { log } else { &[id(1, 1), id(1, 2)] }));
+            disks(&[&[id(1, 1), id(1, 2)]]).comes_back(0, found, &handed)
+        };
+        assert_eq!(back(&[id(1, 1), id(1, 2), id(1, 3)], 1), Ok(()));
+        assert_eq!(back(&[id(1, 1), id(2, 2)], 2), Ok(()));
+        assert_eq!(id_of(&back(&[id(1, 1)], 1)), "R11");
+        assert_eq!(id_of(&back(&[id(1, 1), id(1, 2)], 0)), "R11");
     }
 
     #[test]
