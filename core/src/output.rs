@@ -90,6 +90,16 @@ pub struct Write {
     pub entries: Entries,
 }
 
+impl fmt::Display for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.seq, self.hard_state)?;
+        match (self.entries.first(), self.entries.last()) {
+            (Some(first), Some(last)) => write!(f, " [{}, {}]", first.id, last.id),
+            (None, _) | (_, None) => Ok(()),
+        }
+    }
+}
+
 /// What Raft must not forget besides the log (Raft figure 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
@@ -98,6 +108,15 @@ pub struct HardState {
     pub term: Term,
     /// Who got this member's vote in it.
     pub vote: Option<NodeId>,
+}
+
+impl fmt::Display for HardState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.vote {
+            Some(vote) => write!(f, "term {} vote n{vote}", self.term),
+            None => write!(f, "term {}", self.term),
+        }
+    }
 }
 
 /// Why a request got no answer from the store. The client acts.
@@ -175,4 +194,15 @@ pub enum PeerFault {
     },
     /// It is no member.
     NotAMember,
+}
+
+impl fmt::Display for PeerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WrongIdentity => write!(f, "another cluster or disk than this member knows"),
+            Self::TwoLeaders { term } => write!(f, "a second leader of term {term}"),
+            Self::Malformed { what } => write!(f, "{what}"),
+            Self::NotAMember => write!(f, "no member"),
+        }
+    }
 }

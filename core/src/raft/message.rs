@@ -1,9 +1,11 @@
 //! What members say to each other: one variant per RPC and per answer.
 
+use core::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DiskId, Index, LogId, Term};
-use crate::raft::entry::Entries;
+use crate::raft::entry::{Entries, Entry, Payload};
 
 /// What travels between members. Dropped on receipt unless the birth record and both disks are the
 /// ones the receiver knows (DESIGN.md §4): a wiped disk is another member.
@@ -91,4 +93,172 @@ pub enum AppendOutcome {
         /// Through here.
         through: Index,
     },
+}
+
+impl Message {
+    /// Terms, indexes and rounds above this come from no honest member, and would leave no room to
+    /// count on.
+    pub const NUMBER_MAX: u64 = u64::MAX >> 1;
+
+    /// Whether the message contradicts itself, whoever receives it.
+    ///
+    /// # Errors
+    /// How.
+    pub fn check(&self) -> Result<(), &'static str> {
+        if self.term.0 == 0 || self.term.0 > Self::NUMBER_MAX {
+            return Err("a term out of range");
+        }
+        match &self.body {
+            MessageBody::PreVote { last } | MessageBody::Vote { last, .. } => {
+                check_id(*last)?;
+                // Of a pre-vote too: the term it would be is above that of any entry.
+                if last.term >= self.term {
+                    return Err("a candidate's log is not older than its term");
+                }
+            }
+            MessageBody::Append {
+                previous,
+                entries,
+                committed,
+                round,
+            } => {
+                check_number(committed.0)?;
+                check_number(*round)?;
+                check_entries(*previous, entries)?;
+                if entries.last().map_or(*previous, |last| last.id).term > self.term {
+                    return Err("an entry of a later term than its leader's");
+                }
+            }
+            MessageBody::AppendReply { outcome, round } => {
+                check_number(*round)?;
+                outcome.check()?;
+            }
+            MessageBody::PreVoteReply { .. }
+            | MessageBody::VoteReply { .. }
+            | MessageBody::TimeoutNow => {}
+        }
+        Ok(())
+    }
+}
+
+impl AppendOutcome {
+    fn check(&self) -> Result<(), &'static str> {
+        match *self {
+            Self::Matched { through } | Self::Repairing { through } => check_number(through.0),
+            Self::Conflict { refused, hint } => {
+                check_number(refused.0)?;
+                check_id(hint)?;
+                if hint.index >= refused {
+                    return Err("a hint that is no step back");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn check_number(number: u64) -> Result<(), &'static str> {
+    if number > Message::NUMBER_MAX {
+        Err("a number out of range")
+    } else {
+        Ok(())
+    }
+}
+
+fn check_id(id: LogId) -> Result<(), &'static str> {
+    check_number(id.index.0)?;
+    if (id.index.0 == 0) == (id.term.0 == 0) {
+        Ok(())
+    } else {
+        Err("only the place before the first entry has no term")
+    }
+}
+
+/// The order of entries that [`Entries`] promises, after `previous`.
+fn check_entries(previous: LogId, entries: &[Entry]) -> Result<(), &'static str> {
+    check_id(previous)?;
+    let mut last = previous;
+    let mut stamp = None;
+    for entry in entries {
+        check_id(entry.id)?;
+        if entry.id.index != last.index.next() {
+            return Err("entries with a gap");
+        }
+        if entry.id.term < last.term {
+            return Err("entries whose terms fall");
+        }
+        if stamp > Some(entry.stamp) {
+            return Err("entries whose stamps fall");
+        }
+        match &entry.payload {
+            Payload::Configuration(configuration) if configuration.voters.is_empty() => {
+                return Err("a configuration without voters");
+            }
+            Payload::Configuration(_)
+            | Payload::Empty
+            | Payload::Command(_)
+            | Payload::Expire { .. } => {}
+        }
+        last = entry.id;
+        stamp = Some(entry.stamp);
+    }
+    Ok(())
+}
+
+impl fmt::Display for MessageBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PreVote { last } => write!(f, "pre-vote? {last}"),
+            Self::PreVoteReply { granted } => write!(f, "pre-vote {}", yes(*granted)),
+            Self::Vote {
+                last,
+                transfer: false,
+            } => write!(f, "vote? {last}"),
+            Self::Vote {
+                last,
+                transfer: true,
+            } => write!(f, "vote? {last} by transfer"),
+            Self::VoteReply { granted } => write!(f, "vote {}", yes(*granted)),
+            Self::Append {
+                previous,
+                entries,
+                committed,
+                round,
+            } => {
+                match entries.last() {
+                    Some(last) => write!(f, "append ({previous}, {}]", last.id)?,
+                    None => write!(f, "heartbeat {previous}")?,
+                }
+                write!(f, " committed {committed}")?;
+                if *round > 0 {
+                    write!(f, " round {round}")
+                } else {
+                    Ok(())
+                }
+            }
+            Self::AppendReply { outcome, round } => {
+                write!(f, "{outcome}")?;
+                if *round > 0 {
+                    write!(f, " round {round}")
+                } else {
+                    Ok(())
+                }
+            }
+            Self::TimeoutNow => write!(f, "timeout now"),
+        }
+    }
+}
+
+impl fmt::Display for AppendOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Matched { through } => write!(f, "matched {through}"),
+            Self::Conflict { refused, hint } => write!(f, "conflict at {refused}, try {hint}"),
+            Self::Repairing { through } => write!(f, "repairing {through}"),
+        }
+    }
+}
+
+fn yes(granted: bool) -> &'static str {
+    if granted { "yes" } else { "no" }
 }

@@ -1,11 +1,573 @@
-//! Raft, as in the paper and Ongaro's thesis.
+//! Raft, as in the paper (Ongaro, Ousterhout 2014: «Raft §») and Ongaro's thesis («thesis §»).
+//!
+//! [`Raft`] is a machine without clock, disk or network: it absorbs what happens and computes what
+//! to do when it is asked. `election` decides who leads, `replication` what is in the log and what
+//! is committed, `read` when a question may be answered; `durability` holds back what needs the
+//! disk.
 
+mod clock;
+mod durability;
+mod election;
 mod entry;
+mod log;
 mod membership;
 mod message;
+mod progress;
+mod quorum;
+mod read;
+mod replication;
+mod retention;
+mod role;
 mod status;
+mod timers;
+mod transfer;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 
 pub use entry::{Entries, Entry, Payload};
 pub use membership::Configuration;
 pub use message::{AppendOutcome, Message, MessageBody};
 pub use status::{Role, Status};
+
+use crate::config::Config;
+use crate::ids::{DiskId, Index, LogId, NodeId, RequestId, Term, WriteSeq};
+use crate::output::{HardState, PeerFault, RequestError, Write};
+use crate::rng::Rng;
+use crate::time::{ClusterTime, Instant};
+use clock::Anchor;
+use durability::Durability;
+use log::{BatchLimits, Log};
+use membership::Configurations;
+use role::RoleState;
+use timers::{Timer, Timers};
+
+/// One member's Raft.
+///
+/// Invariants: `applied <= delivered <= committed <= last`; `persisted <= last`; terms never fall;
+/// a leader never cuts its own log (Raft §5.3); nothing of a term leaves before the disk holds it.
+#[derive(Clone, Debug)]
+pub struct Raft {
+    id: NodeId,
+    birth: u128,
+    disks: BTreeMap<NodeId, DiskId>,
+    config: Config,
+    rng: Rng,
+
+    hard_state: HardState,
+    role: RoleState,
+    log: Log,
+    configurations: Configurations,
+    durability: Durability,
+    timers: Timers,
+    anchor: Anchor,
+
+    committed: Index,
+    /// Given out as [`RaftOutput::Commit`] through here.
+    delivered: Index,
+    applied: LogId,
+    /// After damage: the highest index the log had held, until it is on disk through there again.
+    held: Option<Index>,
+    /// The caller needs nothing of the log below here.
+    needless_below: Index,
+    disk_full: bool,
+    stopping: bool,
+    /// The idle log shall be sealed now.
+    seal_due: bool,
+    /// What to say besides what is computed when polled.
+    outputs: VecDeque<RaftOutput>,
+}
+
+/// What a member begins with: what its disk held.
+#[derive(Clone, Debug)]
+pub struct RaftOpening {
+    /// Who it is.
+    pub id: NodeId,
+    /// The hash of the birth record.
+    pub birth: u128,
+    /// Everyone's disk, its own included.
+    pub disks: BTreeMap<NodeId, DiskId>,
+    /// The configuration in force at `log_start`.
+    pub configuration: Configuration,
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The place just before the first entry.
+    pub log_start: LogId,
+    /// The stamp there.
+    pub start_stamp: ClusterTime,
+    /// The log: contiguous from `log_start`, and on disk.
+    pub entries: Vec<Entry>,
+    /// The last entry in the tables: in the log, or `log_start`.
+    pub applied: LogId,
+    /// The last write on disk.
+    pub persisted: WriteSeq,
+    /// After damage: the highest index the log had held (DESIGN.md §6).
+    pub held: Option<Index>,
+    /// The whole future of its election timeouts.
+    pub seed: u64,
+}
+
+/// What [`Raft`] asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RaftOutput {
+    /// Put this on disk, then call [`Raft::persisted`]. One at a time.
+    Persist(Write),
+    /// Send this; it may be lost.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// These are committed: apply them. In order, each once since the opening's `applied`.
+    Commit(Entries),
+    /// The question may be answered by a store that has applied through `index`.
+    ReadReady {
+        /// Which.
+        request: RequestId,
+        /// What was committed when its round began.
+        index: Index,
+    },
+    /// The question cannot be answered here any more: leadership is lost.
+    ReadLost {
+        /// Which.
+        request: RequestId,
+    },
+    /// Leadership is lost: what was proposed and has not been committed may or may not come about.
+    /// What is committed by now was given out before.
+    LostLeadership,
+    /// The peer needs entries that the log no longer holds. Said once, until it has caught up.
+    NeedsSnapshot {
+        /// Which.
+        to: NodeId,
+    },
+    /// An honest peer cannot have done this.
+    Fault {
+        /// Who.
+        peer: NodeId,
+        /// What.
+        fault: PeerFault,
+    },
+}
+
+impl Raft {
+    /// Opens with what the disk held. The only voter of a cluster campaigns at once.
+    ///
+    /// # Panics
+    /// Where the opening contradicts itself; recovery has checked it.
+    #[must_use]
+    pub fn new(config: &Config, opening: RaftOpening, now: Instant) -> Self {
+        config.check();
+        let log = Log::new(opening.log_start, opening.start_stamp, opening.entries);
+        let last = log.last();
+        let mut configurations = Configurations::new(opening.configuration);
+        for index in log.first().0..=last.index.0 {
+            let entry = log.get(Index(index)).expect("in the log");
+            configurations.append_entry(entry);
+        }
+        assert!(
+            opening.hard_state.term >= last.term,
+            "an entry of a term never seen: {last}"
+        );
+        assert_eq!(
+            log.id_at(opening.applied.index),
+            Some(opening.applied),
+            "the log does not hold what was applied",
+        );
+        assert!(
+            opening.disks.contains_key(&opening.id),
+            "no disk of its own"
+        );
+        let persisted = last.index;
+        let mut raft = Self {
+            id: opening.id,
+            birth: opening.birth,
+            disks: opening.disks,
+            config: config.clone(),
+            rng: Rng::new(opening.seed),
+            hard_state: opening.hard_state,
+            role: RoleState::Follower(None),
+            configurations,
+            durability: Durability::new(opening.persisted, opening.hard_state, persisted),
+            timers: Timers::default(),
+            anchor: Anchor {
+                stamp: log.last_stamp(),
+                at: now,
+            },
+            log,
+            committed: opening.applied.index,
+            delivered: opening.applied.index,
+            applied: opening.applied,
+            held: opening.held.filter(|&held| held > persisted),
+            needless_below: Index::ZERO,
+            disk_full: false,
+            stopping: false,
+            seal_due: false,
+            outputs: VecDeque::new(),
+        };
+        raft.arm_election(now);
+        if raft.is_promotable() && raft.is_alone() {
+            raft.pre_campaign(now);
+        }
+        raft
+    }
+
+    /// When to call [`tick`](Self::tick) if nothing else happens first.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.deadline()
+    }
+
+    /// The clock reached the deadline. Harmless at any time.
+    pub fn tick(&mut self, now: Instant) {
+        for timer in Timer::ALL {
+            if self.timers.expire(timer, now) {
+                match timer {
+                    Timer::CheckQuorum => self.on_check_quorum(now),
+                    Timer::Election => self.on_election_timeout(now),
+                    Timer::Heartbeat => self.on_heartbeat_timer(now),
+                    Timer::Transfer => self.on_transfer_timeout(now),
+                    Timer::Seal => self.seal_due = true,
+                }
+            }
+        }
+        self.check_invariants();
+    }
+
+    /// A message came. Whatever it says, it cannot make this panic.
+    pub fn receive(&mut self, now: Instant, from: NodeId, message: Message) {
+        if let Err(fault) = self.admit(from, &message) {
+            return self.fault(from, fault);
+        }
+        let Message { term, body, .. } = message;
+        match body {
+            // These two speak of the term that would be: they change no term here (thesis §9.6).
+            MessageBody::PreVote { last } => self.on_pre_vote(now, from, term, last),
+            MessageBody::PreVoteReply { granted: true } => {
+                self.on_pre_vote_granted(now, from, term);
+            }
+            // Leader stickiness comes before the term (thesis §4.2.3).
+            MessageBody::Vote { last, transfer } => self.on_vote(now, from, term, last, transfer),
+            MessageBody::Append {
+                previous,
+                entries,
+                committed,
+                round,
+            } => {
+                if self.observe_term(now, term) {
+                    self.on_append(now, from, previous, &entries, committed, round);
+                } else {
+                    self.refuse_old_leader(from, previous);
+                }
+            }
+            MessageBody::PreVoteReply { granted: false } => {
+                if self.observe_term(now, term) {
+                    self.on_pre_vote_refused(now, from);
+                }
+            }
+            MessageBody::VoteReply { granted } => {
+                if self.observe_term(now, term) {
+                    self.on_vote_reply(now, from, granted);
+                }
+            }
+            MessageBody::AppendReply { outcome, round } => {
+                if self.observe_term(now, term) {
+                    self.on_append_reply(now, from, outcome, round);
+                }
+            }
+            MessageBody::TimeoutNow => {
+                if self.observe_term(now, term) {
+                    self.on_timeout_now(now, from);
+                }
+            }
+        }
+        self.check_invariants();
+    }
+
+    /// Appends to the log of a leader, and tells where.
+    ///
+    /// # Errors
+    /// `Stopping`, `NotLeader`, or `Busy` where a limit is reached, the disk is full, leadership is
+    /// being handed over, or a change of configuration is still under way: nothing was done.
+    pub fn propose(&mut self, now: Instant, payload: Payload) -> Result<LogId, RequestError> {
+        if self.stopping {
+            return Err(RequestError::Stopping);
+        }
+        let RoleState::Leader(leadership) = &self.role else {
+            return Err(RequestError::NotLeader {
+                leader: self.leader(),
+            });
+        };
+        if self.disk_full || leadership.transfer.is_some() {
+            return Err(RequestError::Busy);
+        }
+        let entry = self.next_entry(now, payload);
+        let uncommitted = leadership.uncommitted_bytes;
+        if uncommitted > 0 && uncommitted + entry.weight() > self.config.uncommitted_bytes_max {
+            return Err(RequestError::Busy);
+        }
+        if matches!(entry.payload, Payload::Configuration(_)) && !self.may_reconfigure() {
+            return Err(RequestError::Busy);
+        }
+        let id = entry.id;
+        self.lead_entry(now, entry);
+        self.check_invariants();
+        Ok(id)
+    }
+
+    /// Asks from which index on this leader may answer a question that came now (thesis §6.4).
+    /// Pairs with one `ReadReady` or `ReadLost`.
+    ///
+    /// # Errors
+    /// `Stopping`, `NotLeader`, or `Busy` where too many wait already.
+    pub fn read_index(&mut self, request: RequestId) -> Result<(), RequestError> {
+        if self.stopping {
+            return Err(RequestError::Stopping);
+        }
+        let leader = self.leader();
+        let RoleState::Leader(leadership) = &mut self.role else {
+            return Err(RequestError::NotLeader { leader });
+        };
+        if leadership.reads.len() >= self.config.reads_max {
+            return Err(RequestError::Busy);
+        }
+        leadership.reads.push(request);
+        Ok(())
+    }
+
+    /// Every write through `through` is on disk.
+    ///
+    /// # Panics
+    /// Where it was never asked for: the driver's word is not a peer's.
+    pub fn persisted(&mut self, now: Instant, through: WriteSeq) {
+        if !self.durability.complete(through) {
+            return;
+        }
+        if self
+            .held
+            .is_some_and(|held| self.durability.persisted() >= held)
+        {
+            // Whole again: everything this member ever acknowledged is back (DESIGN.md §6).
+            self.held = None;
+        }
+        match &self.role {
+            RoleState::Candidate(_) if self.durability.holds(self.hard_state) => {
+                self.on_own_vote_persisted(now);
+            }
+            RoleState::Leader(_) => self.maybe_commit(now),
+            RoleState::Candidate(_) | RoleState::Follower(_) | RoleState::PreCandidate(_) => {}
+        }
+        self.check_invariants();
+    }
+
+    /// The caller has applied what was committed through `through`.
+    ///
+    /// # Panics
+    /// Where that was not given out, or is behind what was applied before.
+    pub fn applied(&mut self, through: LogId) {
+        assert!(
+            through.index <= self.delivered,
+            "applied {through}, delivered {}",
+            self.delivered
+        );
+        assert!(
+            through.index >= self.applied.index,
+            "applied goes back to {through}"
+        );
+        assert_eq!(
+            self.log.id_at(through.index),
+            Some(through),
+            "applied another entry"
+        );
+        self.applied = through;
+    }
+
+    /// The next thing to do. To be called until `None` after anything else was.
+    ///
+    /// The disk comes first, since it is the slowest; what is lost with leadership comes after what
+    /// was committed before.
+    pub fn poll(&mut self, now: Instant) -> Option<RaftOutput> {
+        if let Some(write) = self.poll_write(now) {
+            return Some(RaftOutput::Persist(write));
+        }
+        if let Some((to, message)) = self.poll_message() {
+            return Some(RaftOutput::Send { to, message });
+        }
+        let through = self.committed;
+        let entries = self.log.slice(self.delivered, through, self.batch_limits());
+        if let Some(last) = entries.last() {
+            self.delivered = last.id.index;
+            return Some(RaftOutput::Commit(entries));
+        }
+        self.outputs.pop_front()
+    }
+
+    /// The best estimate of cluster time: never ahead of true time (SIMULATION.md §6).
+    #[must_use]
+    pub fn cluster_time(&self, now: Instant) -> ClusterTime {
+        self.anchor.estimate(now)
+    }
+
+    /// The next write, if the disk is free and there is something to write.
+    fn poll_write(&mut self, now: Instant) -> Option<Write> {
+        if self.durability.is_writing() {
+            return None;
+        }
+        let persisted = self.durability.persisted();
+        // A full disk has room for a term and a vote, which cost nothing, but takes no entries.
+        let through = if self.disk_full {
+            persisted
+        } else {
+            self.log.last().index
+        };
+        let entries = self.log.slice(persisted, through, self.batch_limits());
+        let is_news = !entries.is_empty() || !self.durability.holds(self.hard_state);
+        if !is_news && !self.durability.is_sealed() && !self.timers.is_set(Timer::Seal) {
+            self.seal_due |= self.stopping;
+            if !self.seal_due {
+                self.timers.set(Timer::Seal, now + self.config.seal_after);
+            }
+        }
+        if !is_news && !self.seal_due {
+            return None;
+        }
+        self.timers.clear(Timer::Seal);
+        self.seal_due = false;
+        Some(self.durability.begin(self.hard_state, entries))
+    }
+
+    /// The next message that may leave.
+    fn poll_message(&mut self) -> Option<(NodeId, Message)> {
+        self.maybe_begin_round();
+        if let Some((to, term, body)) = self.durability.release(self.hard_state) {
+            return Some((to, self.message(to, term, body)));
+        }
+        let (to, body) = self
+            .poll_append()
+            .or_else(|| self.poll_acknowledgement())
+            .or_else(|| self.poll_timeout_now())?;
+        Some((to, self.message(to, self.hard_state.term, body)))
+    }
+
+    /// Whether the message may be heard at all.
+    fn admit(&self, from: NodeId, message: &Message) -> Result<(), PeerFault> {
+        let Some(&disk) = self.disks.get(&from) else {
+            return Err(PeerFault::NotAMember);
+        };
+        let own = self.disks.get(&self.id).copied();
+        // A wiped disk is another member, whatever it calls itself (DESIGN.md §4).
+        if from == self.id
+            || message.birth != self.birth
+            || message.from_disk != disk
+            || Some(message.to_disk) != own
+        {
+            return Err(PeerFault::WrongIdentity);
+        }
+        message
+            .check()
+            .map_err(|what| PeerFault::Malformed { what })
+    }
+
+    /// Raft §5.1: a higher term makes a follower; a lower one is not heard. Whether the message is
+    /// of the current term.
+    fn observe_term(&mut self, now: Instant, term: Term) -> bool {
+        if term > self.hard_state.term {
+            self.become_follower(now, term);
+        }
+        term == self.hard_state.term
+    }
+
+    /// Keeps a message until this term and vote are on disk.
+    fn hold(&mut self, to: NodeId, term: Term, body: MessageBody) {
+        if self.disks.contains_key(&to) {
+            self.durability.hold(to, term, body);
+        }
+    }
+
+    fn fault(&mut self, peer: NodeId, fault: PeerFault) {
+        self.outputs.push_back(RaftOutput::Fault { peer, fault });
+    }
+
+    fn message(&self, to: NodeId, term: Term, body: MessageBody) -> Message {
+        Message {
+            birth: self.birth,
+            from_disk: self.disks[&self.id],
+            to_disk: self.disks[&to],
+            term,
+            body,
+        }
+    }
+
+    fn batch_limits(&self) -> BatchLimits {
+        BatchLimits {
+            bytes_max: self.config.batch_bytes_max,
+            entries_max: self.config.batch_entries_max,
+        }
+    }
+
+    /// Raft §6: one change at a time, each after the last one is committed, and none before the
+    /// leader has committed in its own term (Ongaro 2015, the single-server bug).
+    fn may_reconfigure(&self) -> bool {
+        self.configurations.changed() <= self.committed && self.has_committed_in_term()
+    }
+
+    /// What must hold between any two calls, whatever peers say.
+    fn check_invariants(&self) {
+        let last = self.log.last();
+        assert!(
+            self.applied.index <= self.delivered,
+            "applied past what was given out"
+        );
+        assert!(
+            self.delivered <= self.committed,
+            "gave out what is not committed"
+        );
+        assert!(self.committed <= last.index, "committed past the log");
+        assert!(
+            self.durability.persisted() <= last.index,
+            "the disk holds more than the log"
+        );
+        assert!(
+            last.term <= self.hard_state.term,
+            "an entry of a later term"
+        );
+        assert!(
+            self.log.start().index <= self.applied.index,
+            "trimmed what is not applied"
+        );
+        match &self.role {
+            RoleState::Follower(Some(following)) => {
+                assert!(following.matched <= last.index, "matched past the log");
+                assert_ne!(following.leader, self.id, "follows itself");
+            }
+            RoleState::Follower(None) => {}
+            RoleState::PreCandidate(_) => assert!(self.held.is_none(), "campaigns while repairing"),
+            RoleState::Candidate(_) => {
+                assert_eq!(
+                    self.hard_state.vote,
+                    Some(self.id),
+                    "a candidate votes for itself"
+                );
+            }
+            RoleState::Leader(leadership) => {
+                assert_eq!(
+                    self.hard_state.vote,
+                    Some(self.id),
+                    "leads without its own vote"
+                );
+                assert!(
+                    self.durability.holds(self.hard_state),
+                    "leads a term it may forget"
+                );
+                assert_eq!(
+                    last.term, self.hard_state.term,
+                    "leads without an entry of its term"
+                );
+                assert!(
+                    !leadership.progress.contains_key(&self.id),
+                    "keeps progress of itself"
+                );
+            }
+        }
+    }
+}

@@ -1,9 +1,12 @@
 //! What a replica shows of itself.
 
 use alloc::collections::BTreeMap;
+use core::fmt;
 
 use crate::ids::{Index, LogId, NodeId, Revision, Term};
-use crate::raft::Configuration;
+use crate::output::HardState;
+use crate::raft::role::RoleState;
+use crate::raft::{Configuration, Entry, Raft, RaftOutput};
 use crate::time::ClusterTime;
 
 /// A replica at one moment: for operators, metrics and the simulator's checks. Reading it changes
@@ -59,4 +62,160 @@ pub enum Role {
     Candidate,
     /// Leads.
     Leader,
+}
+
+impl Raft {
+    /// Who this is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Term and vote, as they stand; the disk may be behind.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role.role()
+    }
+
+    /// Whether it leads, as far as it knows.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.role() == Role::Leader
+    }
+
+    /// Whom it follows; itself, if it leads.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            RoleState::Follower(following) => following.as_ref().map(|following| following.leader),
+            RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
+            RoleState::Leader(_) => Some(self.id),
+        }
+    }
+
+    /// The last entry of its log.
+    #[must_use]
+    pub fn last(&self) -> LogId {
+        self.log.last()
+    }
+
+    /// The place just before the first entry in memory: what is on disk up to here may go, too.
+    #[must_use]
+    pub fn log_start(&self) -> LogId {
+        self.log.start()
+    }
+
+    /// The entry at `index`, if it is in memory.
+    #[must_use]
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        self.log.get(index)
+    }
+
+    /// The weight of the log in memory, in bytes ([`Entry::weight`]).
+    #[must_use]
+    pub fn log_bytes(&self) -> usize {
+        self.log.bytes()
+    }
+
+    /// The last entry that is on its disk.
+    #[must_use]
+    pub fn persisted_index(&self) -> Index {
+        self.durability.persisted()
+    }
+
+    /// The last entry it knows to be committed.
+    #[must_use]
+    pub fn committed(&self) -> Index {
+        self.committed
+    }
+
+    /// Who votes, by its log.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        self.configurations.in_force()
+    }
+
+    /// Of a leader: how far each peer's disk is known to agree. Empty otherwise.
+    #[must_use]
+    pub fn matched(&self) -> BTreeMap<NodeId, Index> {
+        match &self.role {
+            RoleState::Leader(leadership) => {
+                let progress = leadership.progress.iter();
+                progress
+                    .map(|(&node, progress)| (node, progress.matched()))
+                    .collect()
+            }
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                BTreeMap::new()
+            }
+        }
+    }
+
+    /// After damage: it neither votes nor counts until its log is on disk through here.
+    #[must_use]
+    pub fn repairing(&self) -> Option<Index> {
+        self.held
+    }
+
+    /// How many questions wait for a round.
+    #[must_use]
+    pub fn reads(&self) -> usize {
+        match &self.role {
+            RoleState::Leader(leadership) => leadership.reads.len(),
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => 0,
+        }
+    }
+}
+
+/// The head of every line of a trace: who in which term, as what, and how far.
+impl fmt::Display for Raft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "n{}@{} {} {}/{}/{}",
+            self.id,
+            self.hard_state.term,
+            self.role(),
+            self.committed,
+            self.applied.index,
+            self.durability.persisted(),
+        )
+    }
+}
+
+/// One glyph.
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Follower => "f",
+            Self::PreCandidate => "p",
+            Self::Candidate => "c",
+            Self::Leader => "L",
+        })
+    }
+}
+
+/// What it says, without who says it.
+impl fmt::Display for RaftOutput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Persist(write) => write!(f, "persist {write}"),
+            Self::Send { to, message } => write!(f, "send n{to}@{} {}", message.term, message.body),
+            Self::Commit(entries) => match (entries.first(), entries.last()) {
+                (Some(first), Some(last)) => write!(f, "commit [{}, {}]", first.id, last.id),
+                (None, _) | (_, None) => write!(f, "commit nothing"),
+            },
+            Self::ReadReady { request, index } => write!(f, "{request} may read at {index}"),
+            Self::ReadLost { request } => write!(f, "{request} is lost"),
+            Self::LostLeadership => write!(f, "lost leadership"),
+            Self::NeedsSnapshot { to } => write!(f, "n{to} needs a snapshot"),
+            Self::Fault { peer, fault } => write!(f, "fault of n{peer}: {fault}"),
+        }
+    }
 }

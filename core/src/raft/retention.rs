@@ -1,0 +1,46 @@
+//! How much of the log stays in memory (DESIGN.md §6).
+
+use crate::ids::Index;
+use crate::raft::Raft;
+use crate::raft::progress::Progress;
+use crate::raft::role::RoleState;
+
+impl Raft {
+    /// The caller needs nothing of the log below `below`: it is in a durable checkpoint. What peers
+    /// may still need stays, up to `Config::log_bytes_max`.
+    pub fn trim(&mut self, below: Index) {
+        self.needless_below = self.needless_below.max(below);
+        self.maybe_trim();
+    }
+
+    /// Forgets what nobody needs, and beyond the limit what only peers need.
+    pub(super) fn maybe_trim(&mut self) {
+        let unapplied = self.applied.index.next();
+        let unwritten = self.durability.persisted().next();
+        let own = self.needless_below.min(unapplied).min(unwritten);
+        self.log.trim(own.min(self.wanted_by_peers()));
+        while self.log.bytes() > self.config.log_bytes_max && self.log.first() < own {
+            self.log.trim(self.log.first().next());
+        }
+        self.configurations.trim(self.log.start().index);
+    }
+
+    /// The first entry that some peer may need. Also one that was not heard from for long: if it
+    /// comes back within the limit, the log is cheaper than a snapshot. Who does not lead does not
+    /// know, but may lead next.
+    fn wanted_by_peers(&self) -> Index {
+        let configuration = self.configurations.in_force();
+        if configuration.members().all(|node| node == self.id) {
+            return Index(u64::MAX);
+        }
+        match &self.role {
+            RoleState::Leader(leadership) => {
+                let lowest = leadership.progress.values().map(Progress::matched).min();
+                lowest.map_or(Index(u64::MAX), Index::next)
+            }
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
+                Index::ZERO
+            }
+        }
+    }
+}
