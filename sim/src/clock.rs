@@ -79,6 +79,12 @@ pub const RATE_ERROR_PPM: u64 = quorate_core::time::RATE_ERROR_PER_MILLE * 1_000
 
 const MILLION: u64 = 1_000_000;
 
+/// The longest step a clock has with these dials.
+#[must_use]
+pub const fn grain(dials: &Dials) -> Duration {
+    Duration::from_nanos(if dials.on(Fault::C6) { 16 * MILLION } else { 1 })
+}
+
 /// The clocks of one node. The monotonic one has a new origin after each restart, since core must
 /// not depend on it; the wall clock is never shown to core at all (SIMULATION.md T3).
 #[derive(Clone, Debug)]

@@ -90,8 +90,8 @@ pub struct Process {
     pub fuse: Option<u64>,
     /// Whose answers are due: client and operation, by request.
     pub requests: BTreeMap<RequestId, Caller>,
-    /// Whose events these are: client, by watch.
-    pub watches: BTreeMap<WatchId, usize>,
+    /// Whose events these are: client and stream, by watch.
+    pub watches: BTreeMap<WatchId, (usize, u64)>,
 }
 
 /// Who waits for an answer.
@@ -182,7 +182,7 @@ impl Node {
         dials: &Dials,
         draw: &mut Draw,
         counters: &mut Counters,
-    ) -> (Vec<Caller>, Vec<(WatchId, usize)>) {
+    ) -> (Vec<Caller>, Vec<(WatchId, (usize, u64))>) {
         let mut jobs = Vec::new();
         let mut waiting = (Vec::new(), Vec::new());
         match std::mem::replace(&mut self.life, Life::Down) {
@@ -340,11 +340,19 @@ pub fn recover(
     if let Some(damage) = recovered.damage {
         return Err(format!("the log is damaged: {damage:?}"));
     }
+    let at_log = |error| format!("the log cannot go on: {error}");
+    wal.resume().map_err(at_log)?;
     let applied = store.applied();
+    let (mut log_start, mut entries) = (recovered.start, &recovered.entries[..]);
     if !recovered.contains(applied) {
-        return Err(format!("the log does not go on from {applied}, which the tables hold"));
+        // What a majority holds can be in the tables before it is in the log here: all that is in
+        // the log is older, or was never committed (DESIGN.md §6).
+        if birth.founders.len() == 1 {
+            return Err(format!("the log does not go on from {applied}, which the tables hold"));
+        }
+        wal.reset(applied).map_err(at_log)?;
+        (log_start, entries) = (applied, &[]);
     }
-    wal.resume().map_err(|error| format!("the log cannot go on: {error}"))?;
     for info in store.slices() {
         if read_slice(&files, info.id).is_err() {
             return Err(format!("the slice {} is listed and cannot be read", info.id));
@@ -357,8 +365,8 @@ pub fn recover(
         node,
         hard_state: recovered.hard_state,
         store,
-        entries: recovered.entries,
-        log_start: recovered.start,
+        entries: entries.to_vec(),
+        log_start,
         persisted: wal.persisted(),
         held: recovered.held,
         seed,

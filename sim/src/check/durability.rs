@@ -245,7 +245,8 @@ mod tests {
             let mut found = Image::default();
             found.written(&write(term, log));
             let mut handed = Image::default();
-            handed.written(&write(term, if term == 2 { log } else { &[id(1, 1), id(1, 2)] }));
+            let meant = [id(1, 1), id(term.max(1), 2)];
+            handed.written(&write(term, &meant));
             disks(&[&[id(1, 1), id(1, 2)]]).comes_back(0, found, &handed)
         };
         assert_eq!(back(&[id(1, 1), id(1, 2), id(1, 3)], 1), Ok(()));

@@ -57,6 +57,8 @@ pub struct Checks {
     durability: Durability,
     states: States,
     seats: Vec<Seat>,
+    /// The longest step of a clock.
+    grain: Duration,
 }
 
 /// What the checks remember of a node.
@@ -77,9 +79,9 @@ struct Seat {
 }
 
 impl Checks {
-    /// Checks of `seats` nodes.
+    /// Checks of `seats` nodes, whose clocks have no steps longer than `grain`.
     #[must_use]
-    pub fn new(on: bool, seats: usize) -> Self {
+    pub fn new(on: bool, seats: usize, grain: Duration) -> Self {
         Self {
             on,
             ledger: Ledger::default(),
@@ -91,6 +93,7 @@ impl Checks {
             durability: Durability::new(seats),
             states: States::default(),
             seats: vec![Seat::default(); seats],
+            grain,
         }
     }
 
@@ -335,7 +338,7 @@ impl Checks {
         for index in known.0 + 1..=last.0 {
             let before = self.ledger.get(Index(index - 1));
             let entry = self.ledger.get(Index(index)).expect("up to the last");
-            ttl::stamps(before, entry)?;
+            ttl::stamps(before, entry, self.grain)?;
             self.witness.commits(&entry.payload)?;
             let events = self.model.changes().len();
             self.model.apply(entry.stamp, &entry.payload);
@@ -344,7 +347,7 @@ impl Checks {
                     let previous = change.previous.as_ref();
                     let lease = previous.and_then(|node| node.lease);
                     let lease = lease.expect("only what has a lease expires in the model");
-                    ttl::expired(&change.path, lease, &self.ledger, entry)?;
+                    ttl::expired(&change.path, lease, &self.ledger, entry, self.grain)?;
                 }
             }
         }
