@@ -31,6 +31,11 @@ pub enum Input {
         /// What.
         query: Query,
     },
+    /// Nobody waits for the answer to this question any more; it may come all the same.
+    Cancel {
+        /// Which.
+        request: RequestId,
+    },
     /// A client watches. Answered at once by [`Output::Watching`](crate::Output::Watching) or
     /// [`Output::WatchEnd`](crate::Output::WatchEnd).
     Watch {

@@ -1,1 +1,494 @@
 //! A whole member: Raft, store and watches behind `step`, `poll` and `deadline`.
+
+mod checkpoint;
+mod expiry;
+mod requests;
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use checkpoint::Schedule;
+use expiry::Expiry;
+use requests::Requests;
+
+use crate::birth::BirthRecord;
+use crate::config::Config;
+use crate::ids::{Index, LogId, NodeId, RequestId, WriteSeq};
+use crate::input::Input;
+use crate::output::{EndReason, HardState, Output, RequestError};
+use crate::raft::{Entry, Payload, Raft, RaftOpening, RaftOutput, Status};
+use crate::store::{
+    Body, Command, Consistency, Header, Query, Response, Store, StoreError, WatchOutput, Watches,
+};
+use crate::time::Instant;
+
+/// What a member starts from: what recovery found on its disk.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Who founded the cluster.
+    pub birth: BirthRecord,
+    /// Which of them this is.
+    pub node: NodeId,
+    /// Term and vote of the newest write.
+    pub hard_state: HardState,
+    /// The tables, as of their last checkpoint.
+    pub store: Store,
+    /// The entry just before `entries`; at most the last one the store has applied.
+    pub log_start: LogId,
+    /// The log: contiguous, and through the last entry the store has applied, at least.
+    pub entries: Vec<Entry>,
+    /// The last write on disk.
+    pub persisted: WriteSeq,
+    /// After damage: the highest index the log had held. The member neither votes nor counts until
+    /// the leader has repaired its log through there.
+    pub held: Option<Index>,
+    /// Where election timeouts come from. Different at each start.
+    pub seed: u64,
+}
+
+/// A member of the cluster: everything it decides, and nothing of how the world does it.
+///
+/// Invariants: the store has applied exactly the committed entries in order; what is acknowledged is
+/// committed; each request gets one answer; one checkpoint is in flight at most.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    config: Config,
+    raft: Raft,
+    store: Store,
+    watches: Watches,
+    requests: Requests,
+    expiry: Expiry,
+    schedule: Schedule,
+    /// The last entry that is in the tables, durably.
+    checkpointed: LogId,
+    /// The log on disk begins here.
+    trimmed: Index,
+    stopping: bool,
+    outbox: VecDeque<Output>,
+}
+
+impl Replica {
+    /// A member as its disk left it.
+    ///
+    /// # Panics
+    /// Where `opening` contradicts itself: recovery has the duty to refuse such a disk.
+    #[must_use]
+    pub fn new(config: Config, opening: Opening, now: Instant) -> Self {
+        config.check();
+        let Opening {
+            birth,
+            node,
+            hard_state,
+            store,
+            log_start,
+            entries,
+            persisted,
+            held,
+            seed,
+        } = opening;
+        assert!(
+            birth.founder(node).is_some(),
+            "{node} is none of the founders"
+        );
+        let raft = Raft::new(
+            &config,
+            RaftOpening {
+                id: node,
+                birth: birth.hash(),
+                disks: birth
+                    .nodes()
+                    .map(|(id, founder)| (id, founder.disk))
+                    .collect(),
+                configuration: birth.configuration(),
+                hard_state,
+                log_start,
+                start_stamp: store.clock(),
+                entries,
+                applied: store.applied(),
+                persisted,
+                held,
+                seed,
+            },
+            now,
+        );
+        Self {
+            expiry: Expiry::new(config.expiry_interval, now),
+            schedule: Schedule::new(&config, now),
+            watches: Watches::new(config.watches_max, config.watch_scan_max, &store),
+            requests: Requests::default(),
+            checkpointed: store.applied(),
+            trimmed: log_start.index.next(),
+            stopping: false,
+            outbox: VecDeque::new(),
+            config,
+            raft,
+            store,
+        }
+    }
+
+    /// Absorbs one input. Emits nothing; never fails.
+    pub fn step(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Deadline => {} // `poll` looks at the clock itself
+            Input::Receive { from, message } => self.raft.receive(now, from, message),
+            Input::Propose { request, command } => self.on_propose(now, request, command),
+            Input::Read { request, query } => self.on_read(now, request, query),
+            Input::Cancel { request } => self.requests.cancel(request),
+            Input::Watch {
+                watch,
+                filter,
+                since,
+                credit,
+            } => {
+                let header = self.header(now);
+                if self.stopping {
+                    self.outbox.push_back(Output::WatchEnd {
+                        watch,
+                        reason: EndReason::Stopping,
+                        resume: since.unwrap_or(header.revision.next()),
+                        header,
+                    });
+                } else {
+                    self.watches.open(&self.store, watch, filter, since, credit);
+                }
+            }
+            Input::Credit { watch, events } => self.watches.credit(&self.store, watch, events),
+            Input::Unwatch { watch } => self.watches.unwatch(watch),
+            Input::Persisted { through } => self.raft.persisted(now, through),
+            Input::Checkpointed { applied } => self.on_checkpointed(applied),
+            Input::CheckpointFailed { changes } => {
+                self.schedule.failed(now);
+                self.store.merge_back(changes);
+            }
+            Input::HistoryRead { slice, events } => {
+                self.watches.history_read(&self.store, slice, events);
+            }
+            Input::Unreachable { peer } => self.raft.unreachable(peer),
+            Input::DiskFull(full) => self.raft.disk_full(now, full),
+            Input::Transfer { to } => self.raft.transfer(now, to),
+            Input::Shutdown => self.on_shutdown(now),
+        }
+    }
+
+    /// The next thing to do, computed on demand; `None` when there is nothing left.
+    pub fn poll(&mut self, now: Instant) -> Option<Output> {
+        loop {
+            if let Some(output) = self.outbox.pop_front() {
+                return Some(output);
+            }
+            self.tick(now);
+            if let Some(output) = self.raft.poll(now) {
+                match self.on_raft(now, output) {
+                    Some(output) => return Some(output),
+                    None => continue,
+                }
+            }
+            if self.answer_next(now) {
+                continue;
+            }
+            if let Some(output) = self.watches.poll(&self.store) {
+                return Some(self.watch_output(now, output));
+            }
+            return self.checkpoint_if_due(now).or_else(|| self.trim_log());
+        }
+    }
+
+    /// When to step [`Input::Deadline`] if nothing else happens first. In the past where there is
+    /// work left that should not hold up what has come in meanwhile.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        // A laggard's history is scanned a chunk at a time: what came meanwhile goes first.
+        let scan = self.watches.has_work().then_some(Instant::default());
+        let timers = [
+            scan,
+            self.raft.deadline(),
+            self.expiry.deadline(&self.raft, &self.store),
+            self.schedule.deadline(),
+        ];
+        timers.into_iter().flatten().min()
+    }
+
+    /// After [`Input::Shutdown`]: whether everything begun is finished. A checkpoint that fails is
+    /// not waited for: the log has what it would hold.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.stopping
+            && self.outbox.is_empty()
+            && self.requests.proposals() == 0
+            && self.raft.is_settled()
+            && !self.schedule.in_flight()
+            && (self.schedule.is_failing() || !self.schedule.is_behind())
+    }
+
+    /// The member at this moment. Changes nothing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let (raft, store) = (&self.raft, &self.store);
+        let HardState { term, vote } = raft.hard_state();
+        Status {
+            id: raft.id(),
+            term,
+            vote,
+            role: raft.role(),
+            leader: raft.leader(),
+            last: raft.last(),
+            persisted: raft.persisted_index(),
+            committed: raft.committed(),
+            applied: store.applied(),
+            checkpointed: self.checkpointed,
+            first: raft.log_start().index.next(),
+            configuration: raft.configuration().clone(),
+            matched: raft.matched(),
+            revision: store.revision(),
+            clock: store.clock(),
+            state_hash: store.hash(),
+            pending: (
+                self.requests.proposals(),
+                self.requests.reads(),
+                self.watches.len(),
+            ),
+            repairing: raft.repairing(),
+        }
+    }
+
+    /// The store as far as this member has applied the log.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// This member's Raft: for the simulator's checks.
+    #[must_use]
+    pub const fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    fn on_propose(&mut self, now: Instant, request: RequestId, command: Command) {
+        let proposed = if self.stopping {
+            Err(RequestError::Stopping)
+        } else if self.requests.proposals() >= self.config.proposals_max {
+            Err(RequestError::Busy)
+        } else {
+            self.raft.propose(now, Payload::Command(command.into()))
+        };
+        match proposed {
+            Ok(at) => self.requests.proposed(at, request),
+            Err(error) => self.reply(request, Err(error)),
+        }
+    }
+
+    fn on_read(&mut self, now: Instant, request: RequestId, query: Query) {
+        if self.stopping {
+            return self.reply(request, Err(RequestError::Stopping));
+        }
+        if self.requests.reads() >= self.config.reads_max {
+            return self.reply(request, Err(RequestError::Busy));
+        }
+        match query.consistency {
+            Consistency::Local { at_least } if at_least <= self.store.revision() => {
+                self.answer(now, request, &query);
+            }
+            Consistency::Local { at_least } => {
+                self.requests.wait_for_revision(at_least, request, query);
+            }
+            Consistency::Linearizable => match self.raft.read_index(request) {
+                Ok(()) => self.requests.wait_for_round(request, query),
+                Err(error) => self.reply(request, Err(error)),
+            },
+        }
+    }
+
+    fn on_checkpointed(&mut self, applied: LogId) {
+        assert!(
+            applied >= self.checkpointed,
+            "checkpoint {applied} goes back"
+        );
+        self.schedule.succeeded(applied);
+        self.store
+            .checkpointed(applied, self.config.history_hot_bytes);
+        self.checkpointed = applied;
+        self.raft.trim(applied.index.next());
+    }
+
+    fn on_shutdown(&mut self, now: Instant) {
+        self.stopping = true;
+        self.raft.shutdown(now);
+        for request in self.requests.drop_reads() {
+            self.reply(request, Err(RequestError::Stopping));
+        }
+        self.watches.stop(&self.store);
+    }
+
+    /// Handles what Raft says to the rest of the replica; passes on what it says to the world.
+    fn on_raft(&mut self, now: Instant, output: RaftOutput) -> Option<Output> {
+        match output {
+            RaftOutput::Persist(write) => return Some(Output::Persist(write)),
+            RaftOutput::Send { to, message } => return Some(Output::Send { to, message }),
+            RaftOutput::Fault { peer, fault } => return Some(Output::Fault { peer, fault }),
+            RaftOutput::Commit(entries) => {
+                for entry in entries.iter() {
+                    self.apply(now, entry);
+                }
+            }
+            RaftOutput::ReadReady { request, index } => self.requests.round_done(request, index),
+            RaftOutput::ReadLost { request } => {
+                if self.requests.round_lost(request) {
+                    let leader = self.raft.leader();
+                    self.reply(request, Err(RequestError::NotLeader { leader }));
+                }
+            }
+            // Snapshots come with the transport: until then this peer is only probed.
+            RaftOutput::NeedsSnapshot { to: _ } => {}
+            RaftOutput::LostLeadership => {
+                self.expiry.reset();
+                for request in self.requests.drop_proposals() {
+                    self.reply(request, Err(RequestError::Dropped));
+                }
+            }
+        }
+        None
+    }
+
+    /// Applies one committed entry, and answers whoever proposed it here.
+    fn apply(&mut self, now: Instant, entry: &Entry) {
+        let before = self.store.applied();
+        assert_eq!(
+            entry.id.index,
+            before.index.next(),
+            "applying {} after {before}",
+            entry.id
+        );
+        let request = self.requests.committed(entry.id);
+        let result = match &entry.payload {
+            Payload::Command(command) => {
+                let result = self.store.apply(entry.id, entry.stamp, command);
+                result.map(|applied| applied.event.map_or(Body::Done, Body::Changed))
+            }
+            Payload::Expire { limit } => {
+                let expired = self.store.expire(entry.id, entry.stamp, *limit);
+                self.expiry.applied(now, expired == *limit);
+                Ok(Body::Done)
+            }
+            Payload::Configuration(configuration) => {
+                self.store.reconfigure(entry.id, entry.stamp, configuration);
+                Ok(Body::Done)
+            }
+            Payload::Empty => {
+                self.store.skip(entry.id, entry.stamp);
+                Ok(Body::Done)
+            }
+        };
+        self.raft.applied(entry.id);
+        self.schedule.applied(now, entry.weight());
+        self.watches.applied(&self.store);
+        if let Some(request) = request {
+            self.reply_applied(now, request, result);
+        }
+    }
+
+    fn reply_applied(
+        &mut self,
+        now: Instant,
+        request: RequestId,
+        result: Result<Body, StoreError>,
+    ) {
+        let header = self.header(now);
+        let result = match result {
+            Ok(body) => Ok(Response { header, body }),
+            Err(error) => Err(RequestError::Store { header, error }),
+        };
+        self.reply(request, result);
+    }
+
+    /// Answers one question that has what it waited for; whether there was one.
+    fn answer_next(&mut self, now: Instant) -> bool {
+        let (applied, revision) = (self.store.applied().index, self.store.revision());
+        let Some((request, query)) = self.requests.answerable(applied, revision) else {
+            return false;
+        };
+        self.answer(now, request, &query);
+        true
+    }
+
+    fn answer(&mut self, now: Instant, request: RequestId, query: &Query) {
+        let found = self
+            .store
+            .get(&query.path, query.recursive)
+            .map(Body::Found);
+        self.reply_applied(now, request, found);
+    }
+
+    fn reply(&mut self, request: RequestId, result: Result<Response, RequestError>) {
+        self.outbox.push_back(Output::Reply { request, result });
+    }
+
+    /// What the clock has made due.
+    fn tick(&mut self, now: Instant) {
+        self.raft.tick(now);
+        let due = self
+            .expiry
+            .deadline(&self.raft, &self.store)
+            .is_some_and(|at| at <= now);
+        if due && !self.stopping {
+            let limit = self.config.expiry_batch_max;
+            match self.raft.propose(now, Payload::Expire { limit }) {
+                Ok(_) => self.expiry.proposed(now),
+                Err(_) => self.expiry.refused(now),
+            }
+        }
+    }
+
+    fn checkpoint_if_due(&mut self, now: Instant) -> Option<Output> {
+        let due = self.schedule.deadline()?;
+        let is_quiet = self.requests.proposals() == 0 && self.raft.is_settled();
+        let is_last = self.stopping && is_quiet && !self.schedule.is_failing();
+        if due > now && !is_last {
+            return None;
+        }
+        let changes = self.store.take_changes();
+        self.schedule.begin(self.store.applied());
+        Some(Output::Checkpoint(changes))
+    }
+
+    fn trim_log(&mut self) -> Option<Output> {
+        let first = self.raft.log_start().index.next();
+        assert!(
+            first <= self.checkpointed.index.next(),
+            "the log lost what no checkpoint holds"
+        );
+        if first <= self.trimmed {
+            return None;
+        }
+        self.trimmed = first;
+        Some(Output::TrimLog { below: first })
+    }
+
+    fn watch_output(&self, now: Instant, output: WatchOutput) -> Output {
+        let header = self.header(now);
+        match output {
+            WatchOutput::Watching { watch } => Output::Watching { watch, header },
+            WatchOutput::Notify { watches, event } => Output::Notify { watches, event },
+            WatchOutput::End {
+                watch,
+                reason,
+                resume,
+            } => Output::WatchEnd {
+                watch,
+                reason,
+                resume,
+                header,
+            },
+            WatchOutput::ReadHistory { slice } => Output::ReadHistory { slice },
+        }
+    }
+
+    fn header(&self, now: Instant) -> Header {
+        Header {
+            member: self.raft.id(),
+            term: self.raft.hard_state().term,
+            applied: self.store.applied(),
+            revision: self.store.revision(),
+            now: self.raft.cluster_time(now).max(self.store.clock()),
+        }
+    }
+}

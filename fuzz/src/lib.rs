@@ -1,1 +1,2 @@
 //! quorate: fuzz.
+#![forbid(unsafe_code)]

@@ -1,1 +1,2 @@
 //! quorate: runtime.
+#![forbid(unsafe_code)]

@@ -1,1 +1,2 @@
 //! quorate: server.
+#![forbid(unsafe_code)]

@@ -1,6 +1,6 @@
 //! Cluster time on one member: an anchor in the log, and what has certainly passed since.
 
-use crate::time::{ClusterTime, Instant, certain};
+use crate::time::{ClusterTime, Instant, certain, until_certain};
 
 /// Where this member's estimate of cluster time hangs: the last entry of its own log, and when that
 /// arrived here. After a truncation or a restart: the stamp of what remains, and that moment.
@@ -20,6 +20,11 @@ impl Anchor {
     /// it arrived, and of the time since then only what every clock agrees on is counted.
     pub(super) fn estimate(&self, now: Instant) -> ClusterTime {
         self.stamp + certain(now.since(self.at))
+    }
+
+    /// When the estimate reaches `time`.
+    pub(super) fn reaches(&self, time: ClusterTime) -> Instant {
+        self.at + until_certain(time.since(self.stamp))
     }
 }
 
@@ -42,5 +47,8 @@ mod tests {
         );
         let later = anchor.estimate(Instant(1000) + Duration::from_nanos(1001));
         assert_eq!(later, ClusterTime(1050));
+        let reached = anchor.reaches(ClusterTime(1051));
+        assert!(anchor.estimate(reached) >= ClusterTime(1051));
+        assert!(anchor.estimate(Instant(reached.0 - 2)) < ClusterTime(1051));
     }
 }

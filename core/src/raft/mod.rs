@@ -408,6 +408,12 @@ impl Raft {
         self.anchor.estimate(now)
     }
 
+    /// When [`cluster_time`](Self::cluster_time) reaches `time`, if no entry comes before.
+    #[must_use]
+    pub fn reaches(&self, time: ClusterTime) -> Instant {
+        self.anchor.reaches(time)
+    }
+
     /// The next write, if the disk is free and there is something to write.
     fn poll_write(&mut self, now: Instant) -> Option<Write> {
         if self.durability.is_writing() {
@@ -422,9 +428,10 @@ impl Raft {
         };
         let entries = self.log.slice(persisted, through, self.batch_limits());
         let is_news = !entries.is_empty() || !self.durability.holds(self.hard_state);
-        if !is_news && !self.durability.is_sealed() && !self.timers.is_set(Timer::Seal) {
-            self.seal_due |= self.stopping;
-            if !self.seal_due {
+        if !is_news && !self.durability.is_sealed() {
+            if self.stopping {
+                self.seal_due = true;
+            } else if !self.seal_due && !self.timers.is_set(Timer::Seal) {
                 self.timers.set(Timer::Seal, now + self.config.seal_after);
             }
         }
@@ -538,6 +545,10 @@ impl Raft {
         match &self.role {
             RoleState::Follower(Some(following)) => {
                 assert!(following.matched <= last.index, "matched past the log");
+                assert!(
+                    following.acknowledged <= self.durability.persisted(),
+                    "acknowledged what is not on disk",
+                );
                 assert_ne!(following.leader, self.id, "follows itself");
             }
             RoleState::Follower(None) => {}

@@ -1,6 +1,8 @@
 //! The log on disk against a model of it, on a disk with bad habits (SIMULATION.md §3, D1–D14).
 
+use std::fmt::Write as _;
 use std::sync::Arc;
+use std::{env, fs};
 
 use quorate_core::raft::{Entry, Payload};
 use quorate_core::rng::Rng;
@@ -729,4 +731,44 @@ fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
         "{}",
         wal.disk_bytes()
     );
+}
+
+/// These bytes are on disks. A difference here is a new version of the format, or a mistake.
+#[test]
+fn the_format_stays_what_it_is() {
+    let mut wal = create();
+    let hard_state = HardState {
+        term: Term(1),
+        vote: Some(NodeId(7)),
+    };
+    let entries = [1, 2].map(|index| Entry {
+        id: LogId {
+            term: Term(1),
+            index: Index(index),
+        },
+        stamp: ClusterTime(1000 * index),
+        payload: Payload::Empty,
+    });
+    for (seq, entries) in [(1, entries.to_vec()), (2, vec![])] {
+        let write = Write {
+            seq: WriteSeq(seq),
+            hard_state,
+            entries: entries.into(),
+        };
+        wal.append(&write).unwrap();
+    }
+    let mut text = String::new();
+    for name in wal.files().list().unwrap() {
+        for (number, line) in wal.files().bytes(&name).chunks(32).enumerate() {
+            if line.iter().any(|&byte| byte != 0) {
+                let hex: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
+                writeln!(text, "{name} {:04x}: {hex}", 32 * number).unwrap();
+            }
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/wal.txt");
+    if env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(path, &text).unwrap();
+    }
+    assert_eq!(text, fs::read_to_string(path).unwrap());
 }
