@@ -90,6 +90,10 @@ impl Replica {
             birth.founder(node).is_some(),
             "{node} is none of the founders"
         );
+        // The log may begin before what the store has applied: the store's clock is ahead of it.
+        let start_stamp = entries
+            .first()
+            .map_or(store.clock(), |entry| entry.stamp.min(store.clock()));
         let raft = Raft::new(
             &config,
             RaftOpening {
@@ -102,7 +106,7 @@ impl Replica {
                 configuration: birth.configuration(),
                 hard_state,
                 log_start,
-                start_stamp: store.clock(),
+                start_stamp,
                 entries,
                 applied: store.applied(),
                 persisted,
