@@ -10,8 +10,10 @@ use alloc::vec::Vec;
 
 use super::error::WalError;
 use super::files::Files;
+use super::list::{LIST, List};
 use super::record::{EMPTY_BYTES, Kind, Position, Record};
-use super::segment::{Cut, Image, LIST, List, Listed, Seals};
+use super::seals::Seals;
+use super::segment::{Cut, Image, Listed, Live};
 use crate::ids::{Index, LogId, WriteSeq};
 use crate::output::HardState;
 use crate::raft::Entry;
@@ -65,16 +67,6 @@ pub struct Torn {
     pub file: String,
     /// Where in it, in bytes.
     pub offset: u64,
-}
-
-/// A segment the log is in.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Live {
-    pub(super) listed: Listed,
-    /// How things stood at its beginning.
-    pub(super) start: Position,
-    /// The highest index of an entry in it; zero without one.
-    pub(super) last: Index,
 }
 
 /// The log, and where writing it goes on.

@@ -13,7 +13,7 @@ use quorate_core::{Config, HardState, Index, LogId, NodeId, RequestId, Term};
 
 use crate::cluster::{Cluster, log_of};
 
-const STEPS: u64 = 1500;
+const STEPS: u64 = 3000;
 
 #[test]
 fn safe_under_any_schedule_and_live_when_healed() {
@@ -59,8 +59,10 @@ impl Chaos {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let config = Config {
-            batch_entries_max: 1 + usize::try_from(rng.below(4)).unwrap(),
+            batch_entries_max: 1 + usize::try_from(rng.below(4)).expect("small"),
             uncommitted_bytes_max: 1000,
+            heartbeat_interval: Duration::from_millis(40),
+            election_timeout: Duration::from_millis(400),
             ..Config::default()
         };
         let cluster = Cluster::with(config, 1 + rng.below(5), rng.below(2));
@@ -99,19 +101,29 @@ impl Chaos {
         let node = self.any_node();
         let now = self.clock(node);
         match self.rng.below(100) {
-            0..40 => self.deliver(),
-            40..60 => drop(self.persist(node)),
-            60..72 => self.pass(),
-            72..80 => drop(self.propose(node)),
-            80..86 => self.read(node),
-            86..88 => self.crash_or_restart(node),
+            0..45 => (0..=self.rng.below(6)).for_each(|_| self.deliver()),
+            45..65 => {
+                for node in self.cluster.nodes() {
+                    if self.rng.below(2) == 0 {
+                        self.persist(node);
+                    }
+                }
+            }
+            65..75 => self.pass(),
+            75..82 => drop(self.propose(node)),
+            82..86 => self.read(node),
+            86..88 => {
+                if self.cluster.members[&node].raft.is_none() || self.rng.below(8) == 0 {
+                    self.crash_or_restart(node);
+                }
+            }
             88 => self.damage(node),
             89 => {
                 let to = self.any_node();
                 self.with(node, |raft| raft.transfer(now, to));
             }
             90 => {
-                let is_full = self.rng.below(3) == 0;
+                let is_full = self.rng.below(10) == 0;
                 self.with(node, |raft| raft.disk_full(now, is_full));
             }
             91 => {
@@ -119,7 +131,7 @@ impl Chaos {
                 self.with(node, |raft| raft.unreachable(peer));
             }
             92..94 => {
-                if !self.cluster.cut.remove(&node) && self.rng.below(2) == 0 {
+                if !self.cluster.cut.remove(&node) && self.rng.below(6) == 0 {
                     self.cluster.cut.insert(node);
                 }
             }
@@ -131,8 +143,10 @@ impl Chaos {
                 self.poll(node);
             }
         }
-        if self.rng.below(3) > 0 {
-            self.poll(node);
+        if self.rng.below(4) > 0 {
+            for node in self.cluster.nodes() {
+                self.poll(node);
+            }
         }
     }
 
@@ -148,7 +162,7 @@ impl Chaos {
         } else {
             count.min(3)
         };
-        let place = usize::try_from(self.rng.below(reach as u64)).unwrap();
+        let place = usize::try_from(self.rng.below(reach as u64)).expect("small");
         let flight = self.cluster.network[place].clone();
         if self.rng.below(10) > 0 {
             self.cluster.network.remove(place);
@@ -173,7 +187,7 @@ impl Chaos {
 
     /// Time goes on; what is due fires, sooner or later.
     fn pass(&mut self) {
-        let millis = if self.rng.below(8) == 0 { 900 } else { 60 };
+        let millis = if self.rng.below(30) == 0 { 900 } else { 30 };
         let span = Duration::from_millis(self.rng.below(millis));
         self.cluster.pass(span);
         for node in self.cluster.nodes() {
@@ -217,12 +231,13 @@ impl Chaos {
         let is_whole = |node: &NodeId| self.cluster.members[node].disk.held.is_none();
         let are_whole = self.cluster.nodes().iter().all(is_whole);
         let voters = self.cluster.configuration.voters.len();
-        let member = self.cluster.members.get_mut(&node).unwrap();
+        let member = self.cluster.members.get_mut(&node).expect("a member");
         if member.raft.is_some() || !are_whole || voters < 3 || member.disk.entries.is_empty() {
             return;
         }
         member.disk.held = Some(member.disk.last().index);
-        let keep = usize::try_from(self.rng.below(member.disk.entries.len() as u64)).unwrap();
+        let keep =
+            usize::try_from(self.rng.below(member.disk.entries.len() as u64)).expect("small");
         member.disk.entries.truncate(keep);
     }
 
@@ -255,7 +270,14 @@ impl Chaos {
             .find(|node| self.cluster.raft(node.0).is_leader());
         let leader = leader.expect("a leader ten election timeouts after all was healed");
         let term = self.cluster.raft(leader.0).hard_state().term;
-        assert!(self.propose(leader), "the leader takes proposals");
+        // A damaged member is whole again when the log is as long as its own had been.
+        let members = self.cluster.members.values();
+        let held = members.filter_map(|member| member.disk.held).max();
+        while {
+            assert!(self.propose(leader), "the leader takes proposals");
+            self.go_on(Duration::from_millis(100));
+            Some(self.cluster.raft(leader.0).last().index) < held
+        } {}
         self.read(leader);
         self.go_on(Duration::from_secs(2));
         let last = self.cluster.raft(leader.0).last();
@@ -266,8 +288,13 @@ impl Chaos {
             "a stable leader"
         );
         assert!(self.asked.is_empty(), "an open question: {:?}", self.asked);
+        let start = self.cluster.raft(leader.0).log_start();
         for node in nodes {
             let raft = self.cluster.raft(node.0);
+            if raft.last() < start {
+                // Its log was lost when the leader thought it had no more use for the entries.
+                continue;
+            }
             assert_eq!(
                 (raft.last(), raft.committed()),
                 (last, last.index),

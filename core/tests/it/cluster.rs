@@ -121,7 +121,7 @@ impl Cluster {
     }
 
     pub(crate) fn crash(&mut self, node: NodeId) {
-        let member = self.members.get_mut(&node).unwrap();
+        let member = self.members.get_mut(&node).expect("a member");
         member.raft = None;
         member.writing.clear();
         member.committed.clear();
@@ -130,7 +130,7 @@ impl Cluster {
     pub(crate) fn restart(&mut self, node: NodeId) {
         let disks = self.configuration.members().chain([node]);
         let disks = disks.map(|id| (id, disk_of(id))).collect();
-        let member = self.members.get_mut(&node).unwrap();
+        let member = self.members.get_mut(&node).expect("a member");
         assert!(member.raft.is_none(), "{node} runs");
         member.starts += 1;
         let opening = RaftOpening {
@@ -155,7 +155,7 @@ impl Cluster {
     }
 
     pub(crate) fn raft_mut(&mut self, node: NodeId) -> Option<&mut Raft> {
-        self.members.get_mut(&node).unwrap().raft.as_mut()
+        self.members.get_mut(&node)?.raft.as_mut()
     }
 
     pub(crate) fn disk(&self, node: u64) -> &Disk {
@@ -169,7 +169,7 @@ impl Cluster {
     /// Polls `node` until it has nothing to say; its messages are on their way, its writes wait.
     pub(crate) fn poll(&mut self, node: NodeId) -> Vec<RaftOutput> {
         let now = self.now;
-        let member = self.members.get_mut(&node).unwrap();
+        let member = self.members.get_mut(&node).expect("a member");
         let Some(raft) = &mut member.raft else {
             return Vec::new();
         };
@@ -215,7 +215,7 @@ impl Cluster {
     /// What `node` asked for last reaches its disk. Whether there was anything.
     pub(crate) fn persist(&mut self, node: NodeId) -> bool {
         let now = self.now;
-        let member = self.members.get_mut(&node).unwrap();
+        let member = self.members.get_mut(&node).expect("a member");
         assert!(member.writing.len() <= 1, "two writes in flight");
         let Some(write) = member.writing.pop_front() else {
             return false;

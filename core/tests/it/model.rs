@@ -219,10 +219,19 @@ impl Model {
             let dropped = self.dropped.entry(client).or_default();
             *dropped = acked.max(*dropped);
         }
-        if let Some(kept) = self.answers.iter().find(|kept| same(&kept.request, request)) {
-            return kept.answer.clone().map(|(event, revision, _)| (event, revision, true));
+        if let Some(kept) = self
+            .answers
+            .iter()
+            .find(|kept| same(&kept.request, request))
+        {
+            return kept
+                .answer
+                .clone()
+                .map(|(event, revision, _)| (event, revision, true));
         }
-        if let ClientRequest::Numbered { client, sequence, .. } = request
+        if let ClientRequest::Numbered {
+            client, sequence, ..
+        } = request
             && *sequence <= self.dropped[client]
         {
             return Err(self.refuse(Refusal::Expired));
@@ -257,7 +266,7 @@ impl Model {
         if put.path.is_root() {
             return Err(Refusal::RootIsReadOnly);
         }
-        let found = self.look(&put.path).map(Node::clone);
+        let found = self.look(&put.path).cloned();
         let (action, keeps_creation) = match (&put.when, &found) {
             (When::Always, Ok(node)) if node.is_directory() => {
                 return Err(Refusal::NotAKey(Some(put.path.clone())));
@@ -287,7 +296,7 @@ impl Model {
         let lease = self.lease(put.ttl);
         let audience = match put.content {
             Content::Kept if old.is_some() => Audience::Nobody,
-            _ => Audience::Everyone,
+            Content::Kept | Content::Value(_) | Content::Directory => Audience::Everyone,
         };
         if keeps_creation && old.as_ref().is_some_and(Node::is_directory) {
             if matches!(&put.content, Content::Value(value) if !value.is_empty()) {
@@ -326,7 +335,15 @@ impl Model {
         let mut state = node.state();
         state.modified = id;
         let previous = Some(previous);
-        self.happen(id, Action::Update, audience, &put.path, state, previous, Vec::new())
+        self.happen(
+            id,
+            Action::Update,
+            audience,
+            &put.path,
+            state,
+            previous,
+            Vec::new(),
+        )
     }
 
     fn append(&mut self, append: &Append) -> Result<Event, Refusal> {
@@ -405,7 +422,10 @@ impl Model {
                 break;
             }
             let first = self.answers.remove(0);
-            if let ClientRequest::Numbered { client, sequence, .. } = first.request {
+            if let ClientRequest::Numbered {
+                client, sequence, ..
+            } = first.request
+            {
                 let dropped = self.dropped.get_mut(&client).expect("it has a session");
                 *dropped = sequence.max(*dropped);
             }
@@ -424,7 +444,9 @@ impl Model {
                 return Err(Refusal::NotADirectory(at));
             };
             at = at.child(name);
-            node = children.get(name).ok_or_else(|| Refusal::NotFound(at.clone()))?;
+            node = children
+                .get(name)
+                .ok_or_else(|| Refusal::NotFound(at.clone()))?;
         }
         Ok(node)
     }
@@ -507,8 +529,14 @@ fn same(one: &ClientRequest, other: &ClientRequest) -> bool {
     match (one, other) {
         (ClientRequest::Opaque(one), ClientRequest::Opaque(other)) => one == other,
         (
-            ClientRequest::Numbered { client, sequence, .. },
-            ClientRequest::Numbered { client: other, sequence: number, .. },
+            ClientRequest::Numbered {
+                client, sequence, ..
+            },
+            ClientRequest::Numbered {
+                client: other,
+                sequence: number,
+                ..
+            },
         ) => client == other && sequence == number,
         _ => false,
     }
@@ -544,10 +572,12 @@ fn is_for(happened: &Happened, path: &Path, recursive: bool) -> bool {
     if event.audience != Audience::Everyone {
         return false;
     }
-    let (watched, changed): (Vec<_>, Vec<_>) = (names(path).collect(), names(&event.path).collect());
+    let (watched, changed): (Vec<_>, Vec<_>) =
+        (names(path).collect(), names(&event.path).collect());
     let is_it = watched == changed;
     let is_above = changed.len() > watched.len() && changed.starts_with(&watched);
-    let sees = recursive && is_above && !changed[watched.len()..].iter().any(|name| is_hidden(name));
+    let sees =
+        recursive && is_above && !changed[watched.len()..].iter().any(|name| is_hidden(name));
     is_it || sees || gone.contains(path)
 }
 

@@ -71,9 +71,9 @@ fn play(text: &str) -> String {
         if !played.is_empty() {
             played.push('\n');
         }
-        writeln!(played, "{}", commands.join("\n")).unwrap();
+        writeln!(played, "{}", commands.join("\n")).expect("a string grows");
         if commands.iter().any(|line| !line.starts_with('#')) {
-            write!(played, "---\n{result}").unwrap();
+            write!(played, "---\n{result}").expect("a string grows");
         }
     }
     played
@@ -107,7 +107,7 @@ fn perform(cluster: &mut Cluster, command: &str, result: &mut String) {
         ["drop", from, to] => drop(take(cluster, from, to)),
         ["persist", node] => {
             if !cluster.persist(id(node)) {
-                writeln!(result, "{node} has nothing to write").unwrap();
+                writeln!(result, "{node} has nothing to write").expect("a string grows");
             }
         }
         ["propose", node] => propose(cluster, node, result),
@@ -169,9 +169,11 @@ fn make(options: &[&str]) -> Cluster {
         match name {
             "nodes" => voters = number(value),
             "learners" => learners = number(value),
-            "batch" => config.batch_entries_max = usize::try_from(number(value)).unwrap(),
-            "uncommitted" => config.uncommitted_bytes_max = usize::try_from(number(value)).unwrap(),
-            "log" => config.log_bytes_max = usize::try_from(number(value)).unwrap(),
+            "batch" => config.batch_entries_max = usize::try_from(number(value)).expect("small"),
+            "uncommitted" => {
+                config.uncommitted_bytes_max = usize::try_from(number(value)).expect("small")
+            }
+            "log" => config.log_bytes_max = usize::try_from(number(value)).expect("small"),
             _ => panic!("no such option: {option}"),
         }
     }
@@ -180,14 +182,14 @@ fn make(options: &[&str]) -> Cluster {
 
 fn propose(cluster: &mut Cluster, node: &str, result: &mut String) {
     match cluster.propose(number(node)) {
-        Ok(id) => writeln!(result, "{node} appends {id}").unwrap(),
+        Ok(id) => writeln!(result, "{node} appends {id}").expect("a string grows"),
         Err(error) => refuse(result, node, &error),
     }
 }
 
 /// The log on disk is lost after `after`, and the member knows how far it had gone.
 fn damage(cluster: &mut Cluster, node: &str, after: Index) {
-    let disk = &mut cluster.members.get_mut(&id(node)).unwrap().disk;
+    let disk = &mut cluster.members.get_mut(&id(node)).expect("a member").disk;
     disk.held = Some(disk.last().index);
     disk.entries.retain(|entry| entry.id.index <= after);
 }
@@ -204,8 +206,10 @@ fn take(cluster: &mut Cluster, from: &str, to: &str) -> VecDeque<Flight> {
 
 fn tell(cluster: &Cluster, node: NodeId, output: &RaftOutput, result: &mut String) {
     match &cluster.members[&node].raft {
-        Some(raft) => writeln!(result, "n{node}@{} {output}", raft.hard_state().term).unwrap(),
-        None => writeln!(result, "n{node} {output}").unwrap(),
+        Some(raft) => {
+            writeln!(result, "n{node}@{} {output}", raft.hard_state().term).expect("a string grows")
+        }
+        None => writeln!(result, "n{node} {output}").expect("a string grows"),
     }
 }
 
@@ -223,14 +227,14 @@ fn tell_status(cluster: &Cluster, node: NodeId, result: &mut String) {
                 "{raft} last {} follows {leader}{repairing}",
                 raft.last()
             )
-            .unwrap();
+            .expect("a string grows");
         }
-        None => writeln!(result, "n{node} is down").unwrap(),
+        None => writeln!(result, "n{node} is down").expect("a string grows"),
     }
 }
 
 fn refuse(result: &mut String, node: &str, error: &RequestError) {
-    writeln!(result, "{node} refuses: {error}").unwrap();
+    writeln!(result, "{node} refuses: {error}").expect("a string grows");
 }
 
 fn raft<'a>(cluster: &'a mut Cluster, node: &str) -> &'a mut Raft {

@@ -113,7 +113,10 @@ impl<'a> Line<'a> {
 
     /// `/path`, `/path=value` is a key; `/path/` a directory.
     fn path(&self) -> Path {
-        let name = self.operands[0].split('=').next().expect("split yields one");
+        let name = self.operands[0]
+            .split('=')
+            .next()
+            .expect("split yields one");
         path(name)
     }
 
@@ -181,7 +184,12 @@ impl<'a> Line<'a> {
                 },
                 ttl: self.ttl(),
             }),
-            "delete" if self.options.keys().any(|name| matches!(*name, "value" | "index")) => {
+            "delete"
+                if self
+                    .options
+                    .keys()
+                    .any(|name| matches!(*name, "value" | "index")) =>
+            {
                 delete(Scope::Matches(self.compare()))
             }
             "delete" if self.has("tree") => delete(Scope::Tree),
@@ -194,7 +202,11 @@ impl<'a> Line<'a> {
 
     fn settings(&self) -> Settings {
         let default = Settings::default();
-        let age = |name, default| self.options.get(name).map_or(default, |text| duration(text));
+        let age = |name, default| {
+            self.options
+                .get(name)
+                .map_or(default, |text| duration(text))
+        };
         Settings {
             history_age: age("age", default.history_age),
             history_bytes: self.number("bytes").unwrap_or(default.history_bytes),
@@ -250,10 +262,13 @@ impl Player {
             }
             "credit" => {
                 let events = credit(line.operands[1].parse().expect("a number"));
-                self.watches.credit(&self.store, watch(line.operands[0]), events);
+                self.watches
+                    .credit(&self.store, watch(line.operands[0]), events);
             }
             "unwatch" => self.watches.unwatch(watch(line.operands[0])),
             "checkpoint" => self.checkpoint(&mut out),
+            // The disk forgets its slices.
+            "lose" => self.disk.clear(),
             "history" => {
                 let (store, bytes) = (&self.store, self.store.history_bytes());
                 let oldest = store.oldest();
@@ -263,7 +278,10 @@ impl Player {
                     .map(|info| format!("{}..={}", info.id.index(), info.last_index))
                     .collect();
                 let slices = slices.join(" ");
-                say(&mut out, format_args!("from {oldest}, closed [{slices}], {some} bytes"));
+                say(
+                    &mut out,
+                    format_args!("from {oldest}, closed [{slices}], {some} bytes"),
+                );
             }
             _ => {
                 let command = Command {
@@ -301,7 +319,10 @@ impl Player {
             self.disk.insert(slice.info.id, slice.events.clone());
         }
         self.store.checkpointed(changes.applied, 0);
-        say(out, format_args!("{} closed slices written", changes.closed.len()));
+        say(
+            out,
+            format_args!("{} closed slices written", changes.closed.len()),
+        );
     }
 
     fn watch_on(&mut self, out: &mut String) {
@@ -318,7 +339,10 @@ impl Player {
                     watch,
                     reason,
                     resume,
-                }) => say(out, format_args!("{watch} ends: {reason:?}, resume at {resume}")),
+                }) => say(
+                    out,
+                    format_args!("{watch} ends: {reason:?}, resume at {resume}"),
+                ),
                 Some(WatchOutput::ReadHistory { slice }) => {
                     say(out, format_args!("read slice {slice}"));
                     let events = self.disk.get(&slice).cloned().ok_or(HistoryLost);
@@ -334,14 +358,27 @@ fn say(out: &mut String, what: std::fmt::Arguments<'_>) {
 }
 
 fn show(out: &mut String, tree: &Tree, depth: usize) {
-    say(out, format_args!("{:indent$}{} {}", "", tree.path, tree.node, indent = 2 * depth));
+    say(
+        out,
+        format_args!(
+            "{:indent$}{} {}",
+            "",
+            tree.path,
+            tree.node,
+            indent = 2 * depth
+        ),
+    );
     for child in &tree.children {
         show(out, child, depth + 1);
     }
 }
 
 fn path(text: &str) -> Path {
-    let text = if text == "/" { text } else { text.trim_end_matches('/') };
+    let text = if text == "/" {
+        text
+    } else {
+        text.trim_end_matches('/')
+    };
     Path::new(text.as_bytes()).expect("a clean path")
 }
 

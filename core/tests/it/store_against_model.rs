@@ -8,9 +8,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use quorate_core::store::{
-    Append, Changes, ClientRequest, Command, Compare, Content, Delete, Event, Filter,
-    HistoryLost, Operation, Path, Put, Scope, Settings, SliceEvents, SliceId, Store, Value,
-    WatchOutput, Watches, When,
+    Append, Changes, ClientRequest, Command, Compare, Content, Delete, Event, Filter, HistoryLost,
+    Operation, Path, Put, Scope, Settings, SliceEvents, SliceId, Store, Value, WatchOutput,
+    Watches, When,
 };
 use quorate_core::{
     ClusterTime, Duration, EndReason, Index, LogId, NodeId, Revision, Term, WatchId,
@@ -33,7 +33,10 @@ enum Step {
     Credit(usize, u32),
     Unwatch(usize),
     /// Takes a checkpoint. `written` and `told`: it may be on disk and yet come back as failed.
-    Checkpoint { written: bool, told: bool },
+    Checkpoint {
+        written: bool,
+        told: bool,
+    },
     /// Goes on from what is on disk.
     Reload,
     /// A slice cannot be read.
@@ -47,7 +50,9 @@ fn names() -> impl Strategy<Value = &'static str> {
 fn path() -> impl Strategy<Value = Path> {
     let below_root = vec(names(), 1..4).prop_map(|names| {
         let start = Path::root();
-        names.iter().fold(start, |path, name| path.child(name.as_bytes()))
+        names
+            .iter()
+            .fold(start, |path, name| path.child(name.as_bytes()))
     });
     prop_oneof![1 => Just(Path::root()), 30 => below_root]
 }
@@ -218,11 +223,15 @@ impl World {
             Step::Apply(command) => {
                 let expected = self.model.apply(stamp, &command);
                 let found = self.store.apply(id, stamp, &command);
-                let found = found.map(|it| (it.event.map(|e| (*e).clone()), it.revision, it.replay));
+                let found =
+                    found.map(|it| (it.event.map(|e| (*e).clone()), it.revision, it.replay));
                 assert_eq!(found, expected, "{command:?}");
             }
             Step::Expire(limit) => {
-                assert_eq!(self.store.expire(id, stamp, limit), self.model.expire(stamp, limit));
+                assert_eq!(
+                    self.store.expire(id, stamp, limit),
+                    self.model.expire(stamp, limit)
+                );
             }
             Step::Skip => {
                 self.store.skip(id, stamp);
@@ -260,7 +269,8 @@ impl World {
         let now = self.store.revision();
         let since = back.map(|back| Revision(now.0.saturating_add_signed(1 - back)));
         let start = since.unwrap_or(now.next());
-        self.watches.open(&self.store, watch, filter.clone(), since, credit);
+        self.watches
+            .open(&self.store, watch, filter.clone(), since, credit);
         let watched = Watched {
             filter,
             since: start,
@@ -341,8 +351,15 @@ impl World {
         for (watch, watched) in &self.watched {
             let all = self.expected(watched, Revision(u64::MAX));
             // Who has credit left was told everything.
-            assert!(watched.credit == 0 || watched.got.len() == all.len(), "{watch} missed some");
-            assert_eq!(watched.got, all[..watched.got.len()], "{watch} got something else");
+            assert!(
+                watched.credit == 0 || watched.got.len() == all.len(),
+                "{watch} missed some"
+            );
+            assert_eq!(
+                watched.got,
+                all[..watched.got.len()],
+                "{watch} got something else"
+            );
         }
         assert_eq!(self.watches.len(), self.watched.len());
     }
@@ -408,13 +425,21 @@ proptest! {
     }
 }
 
+/// A row as it is saved: key and row, encoded.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// A store with a bit of everything in it, and what it saved.
-fn saved() -> (Store, Vec<(Vec<u8>, Vec<u8>)>) {
+fn saved() -> (Store, Vec<Pair>) {
     let mut store = Store::new();
     let put = |path: &str, content, ttl| {
         let path = Path::new(path.as_bytes()).expect("a clean path");
         let when = When::Always;
-        Operation::Put(Put { path, content, when, ttl })
+        Operation::Put(Put {
+            path,
+            content,
+            when,
+            ttl,
+        })
     };
     let value = |text| Content::Value(Value::from(text));
     let ttl = Some(Duration::from_secs(5));
