@@ -489,6 +489,11 @@ impl Pace {
         }
     }
 
+    /// D15 is over.
+    pub const fn heal(&mut self) {
+        self.slow = false;
+    }
+
     /// How long this job takes.
     pub fn latency(&self, dials: &Dials, draw: &mut Draw, counters: &mut Counters) -> Duration {
         let mut latency = self.base + Duration::from_micros(draw.skewed(100));

@@ -32,6 +32,8 @@ pub enum Event {
     Started { seat: usize, incarnation: u64 },
     /// It crashes before it has.
     FailStart { seat: usize, incarnation: u64 },
+    /// A fuse has burnt down.
+    Burn { seat: usize, incarnation: u64 },
     /// The transport gives up on a peer for now.
     GaveUp { seat: usize, peer: usize },
     /// A fault strikes.
@@ -83,6 +85,7 @@ impl Event {
             Self::Start { .. }
             | Self::Started { .. }
             | Self::FailStart { .. }
+            | Self::Burn { .. }
             | Self::Strike { .. }
             | Self::KillLeader { .. }
             | Self::Unfull { .. }
@@ -114,6 +117,7 @@ impl Event {
             Self::Started { seat, .. } => (9, seat as u64),
             Self::FailStart { seat, .. } => (10, seat as u64),
             Self::GaveUp { seat, .. } => (11, seat as u64),
+            Self::Burn { seat, .. } => (25, seat as u64),
             Self::Strike { number, .. } => (12, number as u64),
             Self::KillLeader { .. } => (13, 0),
             Self::Unfull { seat } => (14, seat as u64),
@@ -141,7 +145,8 @@ impl Event {
             | Self::LogRetry { incarnation, .. }
             | Self::CheckpointDone { incarnation, .. }
             | Self::Started { incarnation, .. }
-            | Self::FailStart { incarnation, .. } => *incarnation,
+            | Self::FailStart { incarnation, .. }
+            | Self::Burn { incarnation, .. } => *incarnation,
             Self::SliceRead { slice, .. } => slice.revision.0,
             Self::GaveUp { peer, .. } => *peer as u64,
             Self::Strike { count, .. } | Self::KillLeader { count } | Self::Fork { count } => *count,

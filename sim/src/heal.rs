@@ -61,8 +61,10 @@ impl World {
         for seat in 0..members {
             self.nodes[seat].disk.borrow_mut().set_full(false);
             self.nodes[seat].paused_until = Time(0);
+            self.nodes[seat].pace.heal();
             if let Some(process) = self.nodes[seat].process_mut() {
                 process.fuse = None;
+                process.log_fuse = false;
             }
         }
         for seat in outsiders {

@@ -88,6 +88,8 @@ pub struct Process {
     pub turn_pending: bool,
     /// P2: so many effects from now, it crashes.
     pub fuse: Option<u64>,
+    /// P2: it crashes in the midst of its next write to the log.
+    pub log_fuse: bool,
     /// Whose answers are due: client and operation, by request.
     pub requests: BTreeMap<RequestId, Caller>,
     /// Whose events these are: client and stream, by watch.
@@ -246,6 +248,7 @@ impl Process {
             alarm: (None, 0),
             turn_pending: false,
             fuse: None,
+            log_fuse: false,
             requests: BTreeMap::new(),
             watches: BTreeMap::new(),
         }

@@ -201,6 +201,13 @@ impl World {
                 }
                 Ok(())
             }
+            Event::Burn { seat, incarnation } => {
+                if self.is(seat, incarnation) && self.heal.is_none() {
+                    self.counters.count(Fault::P2);
+                    self.crash_for_a_while(seat);
+                }
+                Ok(())
+            }
             Event::GaveUp { seat, peer } => {
                 let peer = self.nodes[peer].id;
                 self.input(seat, Input::Unreachable { peer })
@@ -459,8 +466,15 @@ impl World {
             Ok(false) => Ok(()),
             Ok(true) => {
                 let incarnation = node.incarnation;
-                let at = self.now + self.disk_latency(seat);
-                self.queue.push(at, Event::LogDone { seat, incarnation });
+                let burns = std::mem::take(&mut process.log_fuse);
+                let latency = self.disk_latency(seat);
+                if burns {
+                    // P2: in the midst of a write.
+                    let mut draw = self.seed.draw(Purpose::Fault, 1 << 34, self.crashes);
+                    let at = self.now + Duration::from_nanos(draw.below(nanos(latency)));
+                    self.queue.push(at, Event::Burn { seat, incarnation });
+                }
+                self.queue.push(self.now + latency, Event::LogDone { seat, incarnation });
                 Ok(())
             }
             Err(error) => {
@@ -676,9 +690,13 @@ impl World {
             }
             Fault::P2 => {
                 let seat = self.leader().filter(|_| draw.percent(60)).unwrap_or(seat);
-                let effects = draw.below(12);
+                let (effects, at_log) = (draw.below(12), draw.percent(50));
                 if let Some(process) = self.nodes[seat].process_mut() {
-                    process.fuse = Some(effects);
+                    if at_log {
+                        process.log_fuse = true;
+                    } else {
+                        process.fuse = Some(effects);
+                    }
                 }
             }
             Fault::P4 => {
@@ -1030,6 +1048,8 @@ impl World {
                 self.absorb(seat, Input::Unwatch { watch });
             }
             Read::Pause(pause) => {
+                // Once chaos has ended, nobody is slow.
+                let pause = if self.heal.is_some() { Duration::ZERO } else { pause };
                 let at = self.now + pause;
                 self.queue.push(at, Event::Credit { client, stream, watch });
             }
