@@ -19,7 +19,7 @@ pub enum Event {
     /// A node polls its replica.
     Turn { seat: usize, incarnation: u64 },
     /// The thread of the log is done with its job.
-    LogDone { seat: usize, incarnation: u64 },
+    LogDone { seat: usize, incarnation: u64, job: u64 },
     /// The thread of the log tries again on a disk that was full.
     LogRetry { seat: usize, incarnation: u64 },
     /// The checkpoint thread is done with its job.
@@ -139,9 +139,8 @@ impl Event {
     pub fn payload(&self) -> u64 {
         match self {
             Self::Deliver { from, packet, .. } => xxh3_64(packet) ^ *from as u64,
-            Self::Alarm { number, .. } => *number,
+            Self::Alarm { number, .. } | Self::LogDone { job: number, .. } => *number,
             Self::Turn { incarnation, .. }
-            | Self::LogDone { incarnation, .. }
             | Self::LogRetry { incarnation, .. }
             | Self::CheckpointDone { incarnation, .. }
             | Self::Started { incarnation, .. }

@@ -65,6 +65,12 @@ impl World {
             if let Some(process) = self.nodes[seat].process_mut() {
                 process.fuse = None;
                 process.log_fuse = false;
+                // D2: no stall outlasts the faults.
+                if let Some(writing) = &process.writing {
+                    let job = writing.number;
+                    let incarnation = self.nodes[seat].incarnation;
+                    self.queue.push(self.now, Event::LogDone { seat, incarnation, job });
+                }
             }
         }
         for seat in outsiders {

@@ -1,7 +1,7 @@
 //! The one list of committed entries, built as they commit.
 
 use quorate_core::raft::{Entry, Payload};
-use quorate_core::{ClusterTime, Index, LogId};
+use quorate_core::{ClusterTime, Index, LogId, Term};
 
 use crate::clock::Time;
 
@@ -18,6 +18,8 @@ pub struct Committed {
     pub payload: Payload,
     /// The true time at which its leader appended it.
     pub stamped: Time,
+    /// The term of the first node that knew it to be committed.
+    pub committed_in: Term,
     /// The true time at which the first node knew it to be committed.
     pub committed: Time,
 }
@@ -58,6 +60,13 @@ impl Ledger {
             return Some(0);
         }
         self.get(index).map(|entry| entry.chain)
+    }
+
+    /// The last entry that was committed before `term`: what its leader must hold (Raft §5.4).
+    #[must_use]
+    pub fn last_before(&self, term: Term) -> Index {
+        let after = self.entries.partition_point(|entry| entry.committed_in < term);
+        Index(after as u64)
     }
 
     /// All entries.

@@ -119,6 +119,8 @@ pub enum LogTask {
 /// The job of the log's thread.
 #[derive(Debug)]
 pub struct Writing {
+    /// Its number.
+    pub number: u64,
     /// What it does to the disk.
     pub job: Job,
     /// What is durable afterwards.
@@ -259,7 +261,7 @@ impl Process {
     ///
     /// # Errors
     /// Anything but a full disk: nothing else fails in this world.
-    pub fn take_log_tasks(&mut self, disk: &RefCell<Disk>) -> Result<bool, WalError> {
+    pub fn take_log_tasks(&mut self, disk: &RefCell<Disk>, number: u64) -> Result<bool, WalError> {
         let mut writes = Vec::new();
         while let Some(LogTask::Append(_)) = self.backlog.front() {
             if let Some(LogTask::Append(write)) = self.backlog.pop_front() {
@@ -295,7 +297,12 @@ impl Process {
             }
         }
         let job = disk.borrow_mut().take_job();
-        self.writing = Some(Writing { job, writes, full });
+        self.writing = Some(Writing {
+            number,
+            job,
+            writes,
+            full,
+        });
         Ok(true)
     }
 

@@ -179,7 +179,7 @@ impl World {
             Event::Deliver { to, from, kind, packet } => self.deliver(to, from, kind, &packet),
             Event::Alarm { seat, number } => self.alarm(seat, number),
             Event::Turn { seat, incarnation } => self.turn_of(seat, incarnation),
-            Event::LogDone { seat, incarnation } => self.log_done(seat, incarnation),
+            Event::LogDone { seat, incarnation, job } => self.log_done(seat, incarnation, job),
             Event::LogRetry { seat, incarnation } => {
                 if self.is(seat, incarnation) { self.kick_log(seat) } else { Ok(()) }
             }
@@ -462,10 +462,11 @@ impl World {
         if process.writing.is_some() {
             return Ok(());
         }
-        match process.take_log_tasks(&node.disk) {
+        match process.take_log_tasks(&node.disk, node.jobs) {
             Ok(false) => Ok(()),
             Ok(true) => {
                 let incarnation = node.incarnation;
+                let job = node.jobs;
                 let burns = std::mem::take(&mut process.log_fuse);
                 let latency = self.disk_latency(seat);
                 if burns {
@@ -474,7 +475,7 @@ impl World {
                     let at = self.now + Duration::from_nanos(draw.below(nanos(latency)));
                     self.queue.push(at, Event::Burn { seat, incarnation });
                 }
-                self.queue.push(self.now + latency, Event::LogDone { seat, incarnation });
+                self.queue.push(self.now + latency, Event::LogDone { seat, incarnation, job });
                 Ok(())
             }
             Err(error) => {
@@ -484,13 +485,15 @@ impl World {
         }
     }
 
-    fn log_done(&mut self, seat: usize, incarnation: u64) -> Verdict {
+    fn log_done(&mut self, seat: usize, incarnation: u64, job: u64) -> Verdict {
         if !self.is(seat, incarnation) {
             return Ok(());
         }
         let disk = self.nodes[seat].disk.clone();
         let process = self.nodes[seat].process_mut().expect("it is this incarnation");
-        let writing = process.writing.take().expect("a job was in flight");
+        let Some(writing) = process.writing.take_if(|writing| writing.number == job) else {
+            return Ok(());
+        };
         disk.borrow_mut().complete(writing.job);
         let changed = writing.full != process.disk_full;
         process.disk_full = writing.full;

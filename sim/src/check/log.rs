@@ -150,8 +150,10 @@ impl Logs {
     /// # Errors
     /// R6: its log lacks something of the ledger.
     pub fn elected(&self, seat: usize, term: Term, ledger: &Ledger) -> Verdict {
-        let last = ledger.last();
-        let holds = self.mirrors[seat].chain(last) == ledger.chain(last);
+        // A vote that arrives late can make a leader of a term that is over already.
+        let last = ledger.last_before(term);
+        let base = self.mirrors[seat].base.0.index;
+        let holds = last <= base || self.mirrors[seat].chain(last) == ledger.chain(last);
         ensure(holds, "R6", &[seat], || {
             let own = self.mirrors[seat].last();
             format!(
@@ -183,8 +185,8 @@ impl Logs {
         self.marks[seat].committed
     }
 
-    /// `seat` knows its log to be committed through `committed`; what is new is added to the
-    /// ledger. `entry` is asked for entries not in the ledger yet.
+    /// `seat`, in `term`, knows its log to be committed through `committed`; what is new is added to
+    /// the ledger. `entry` is asked for entries not in the ledger yet.
     ///
     /// # Errors
     /// R7: its log differs from the ledger.
@@ -192,6 +194,7 @@ impl Logs {
         &self,
         now: Time,
         seat: usize,
+        term: Term,
         committed: Index,
         ledger: &mut Ledger,
         entry: impl Fn(Index) -> &'a Entry,
@@ -212,6 +215,7 @@ impl Logs {
                 stamp: entry.stamp,
                 payload: entry.payload.clone(),
                 stamped: known.seen,
+                committed_in: term,
                 committed: now,
             });
         }
@@ -353,16 +357,17 @@ mod tests {
         assert_eq!(observe(&mut logs, 0, true, &log), Ok(()));
         let place = |index: Index| &log[usize::try_from(index.0 - 1).expect("small")];
         assert_eq!(
-            logs.commits(Time(2), 0, Index(2), &mut ledger, place),
+            logs.commits(Time(2), 0, Term(1), Index(2), &mut ledger, place),
             Ok(())
         );
         assert_eq!(ledger.last(), Index(2));
         assert_eq!(logs.elected(0, Term(2), &ledger), Ok(()));
         let other = [entry(1, 1, 5), entry(2, 2, 6)];
         assert_eq!(observe(&mut logs, 1, false, &other), Ok(()));
+        assert_eq!(logs.elected(1, Term(1), &ledger), Ok(()), "an election that is over");
         assert_eq!(id_of(&logs.elected(1, Term(2), &ledger)), "R6");
         assert_eq!(
-            id_of(&logs.commits(Time(2), 1, Index(2), &mut ledger, place)),
+            id_of(&logs.commits(Time(2), 1, Term(2), Index(2), &mut ledger, place)),
             "R7"
         );
     }

@@ -161,7 +161,7 @@ impl Checks {
         let committed = raft.committed();
         let known = self.ledger.last();
         if committed > self.logs.committed(seat) {
-            self.logs.commits(now, seat, committed, &mut self.ledger, entry)?;
+            self.logs.commits(now, seat, term, committed, &mut self.ledger, entry)?;
         }
         if committed > known {
             self.extended(seat, leads, known)?;

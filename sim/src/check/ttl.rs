@@ -139,6 +139,7 @@ mod tests {
             stamp: ClusterTime(stamp),
             payload: Payload::Empty,
             stamped: Time(stamped),
+            committed_in: Term(1),
             committed: Time(at),
         }
     }
