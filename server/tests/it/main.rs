@@ -4,6 +4,7 @@ mod better;
 mod client;
 mod harness;
 mod limits;
+mod probes;
 mod process;
 mod transcripts;
 mod watches;
