@@ -127,8 +127,8 @@ fn state(out: &mut Vec<u8>, node: &NodeState, now: ClusterTime, calendar: &Calen
 /// What remains of a lease at `now`, rounded up.
 ///
 /// Cluster time stays behind true time by up to a thousandth, so that nothing expires early
-/// (SIMULATION.md §6). People count in true time: two seconds after a set of 100 they expect 98, not
-/// 98.002 rounded up.
+/// (SIMULATION.md §6). People count in true time: two seconds after a set of 100 they expect 98,
+/// not 98.002 rounded up.
 fn seconds_left(lease: &Lease, now: ClusterTime) -> u64 {
     let left = lease.deadline.since(now);
     if left.is_zero() {

@@ -5,6 +5,7 @@ mod client;
 mod crash;
 mod harness;
 mod limits;
+mod probes;
 mod process;
 mod transcripts;
 mod watches;
