@@ -7,9 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quorate_core::store::{
-    Body, ClientRequest, Consistency, Event, Filter, Response, Value,
-};
+use quorate_core::store::{Body, ClientRequest, Consistency, Event, Filter, Response, Value};
 use quorate_core::{EndReason, NodeId, RequestError, RequestId, Revision, WatchId};
 
 use crate::check::linearizability::Asked;
@@ -115,8 +113,20 @@ impl Client {
         let name = self.name(options, &mut draw);
         let operation = (client << 32) | self.begun;
         let mix = &options.mix;
-        match wish(mix, paths, client, self.begun, &self.memory, name, &mut draw) {
-            Wish::Watch { filter, since, once } => {
+        match wish(
+            mix,
+            paths,
+            client,
+            self.begun,
+            &self.memory,
+            name,
+            &mut draw,
+        ) {
+            Wish::Watch {
+                filter,
+                since,
+                once,
+            } => {
                 let take = *draw.pick(&[1, 2, 10, 1_000]);
                 let slow = *draw.pick(&[0, 1, 20, 1_000]);
                 let stream = Stream {
@@ -132,7 +142,10 @@ impl Client {
                 let closed = oldest
                     .filter(|_| self.streams.len() > STREAMS_MAX)
                     .and_then(|oldest| Some((oldest, self.streams.remove(&oldest)?)));
-                Begun::Stream { opened: operation, closed }
+                Begun::Stream {
+                    opened: operation,
+                    closed,
+                }
             }
             Wish::Write(command) => self.wait(operation, Asked::Write(command), options, &mut draw),
             Wish::Read(query) => self.wait(operation, Asked::Read(query), options, &mut draw),
@@ -203,7 +216,11 @@ impl Client {
         if state.once {
             return Read::Enough;
         }
-        if state.credit == 0 { Read::Pause(state.pace.1) } else { Read::On }
+        if state.credit == 0 {
+            Read::Pause(state.pace.1)
+        } else {
+            Read::On
+        }
     }
 
     /// A watch of `stream` ended. Whether it is to be opened again.
@@ -241,17 +258,15 @@ impl Client {
         }
     }
 
-    fn wait(
-        &mut self,
-        operation: u64,
-        asked: Asked,
-        options: &Options,
-        draw: &mut Draw,
-    ) -> Begun {
+    fn wait(&mut self, operation: u64, asked: Asked, options: &Options, draw: &mut Draw) -> Begun {
         let local = matches!(&asked, Asked::Read(query)
             if matches!(query.consistency, Consistency::Local { .. }));
         let elsewhere = local || draw.one_in(10);
-        let seat = if elsewhere { draw.place(options.members) } else { self.favourite };
+        let seat = if elsewhere {
+            draw.place(options.members)
+        } else {
+            self.favourite
+        };
         self.pending = Some(Pending {
             operation,
             asked,
@@ -342,4 +357,3 @@ pub fn digest(result: &Result<Response, RequestError>) -> u64 {
     };
     xxhash_rust::xxh3::xxh3_64(text.as_bytes())
 }
-

@@ -9,23 +9,39 @@ use crate::network::Packet;
 use crate::queue::Ranked;
 
 /// Something that is due at some time.
-#[expect(missing_docs, reason = "the variants say what happens, the fields to whom")]
+#[expect(
+    missing_docs,
+    reason = "the variants say what happens, the fields to whom"
+)]
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A packet arrives.
-    Deliver { to: usize, from: usize, kind: u8, packet: Packet },
+    Deliver {
+        to: usize,
+        from: usize,
+        kind: u8,
+        packet: Packet,
+    },
     /// A deadline is reached.
     Alarm { seat: usize, number: u64 },
     /// A node polls its replica.
     Turn { seat: usize, incarnation: u64 },
     /// The thread of the log is done with its job.
-    LogDone { seat: usize, incarnation: u64, job: u64 },
+    LogDone {
+        seat: usize,
+        incarnation: u64,
+        job: u64,
+    },
     /// The thread of the log tries again on a disk that was full.
     LogRetry { seat: usize, incarnation: u64 },
     /// The checkpoint thread is done with its job.
     CheckpointDone { seat: usize, incarnation: u64 },
     /// A slice of history has been read.
-    SliceRead { seat: usize, incarnation: u64, slice: SliceId },
+    SliceRead {
+        seat: usize,
+        incarnation: u64,
+        slice: SliceId,
+    },
     /// A process begins to recover.
     Start { seat: usize },
     /// It has recovered.
@@ -45,7 +61,11 @@ pub enum Event {
     /// A client begins something.
     Begin { client: usize },
     /// A request reaches a node.
-    Arrive { client: usize, operation: u64, attempt: u64 },
+    Arrive {
+        client: usize,
+        operation: u64,
+        attempt: u64,
+    },
     /// An answer reaches a client.
     Answer {
         client: usize,
@@ -54,13 +74,25 @@ pub enum Event {
         result: Box<Result<Response, RequestError>>,
     },
     /// A client learns that its connection broke.
-    Lose { client: usize, operation: u64, attempt: u64 },
+    Lose {
+        client: usize,
+        operation: u64,
+        attempt: u64,
+    },
     /// A client loses its patience.
-    Timeout { client: usize, operation: u64, attempt: u64 },
+    Timeout {
+        client: usize,
+        operation: u64,
+        attempt: u64,
+    },
     /// A client opens a watch.
     Open { client: usize, stream: u64 },
     /// A watcher has read on.
-    Credit { client: usize, stream: u64, watch: WatchId },
+    Credit {
+        client: usize,
+        stream: u64,
+        watch: WatchId,
+    },
     /// Forked disks are looked at.
     Fork { count: u64 },
     /// Chaos ends.
@@ -148,10 +180,18 @@ impl Event {
             | Self::Burn { incarnation, .. } => *incarnation,
             Self::SliceRead { slice, .. } => slice.revision.0,
             Self::GaveUp { peer, .. } => *peer as u64,
-            Self::Strike { count, .. } | Self::KillLeader { count } | Self::Fork { count } => *count,
-            Self::Arrive { operation, attempt, .. }
-            | Self::Lose { operation, attempt, .. }
-            | Self::Timeout { operation, attempt, .. } => operation ^ (attempt << 48),
+            Self::Strike { count, .. } | Self::KillLeader { count } | Self::Fork { count } => {
+                *count
+            }
+            Self::Arrive {
+                operation, attempt, ..
+            }
+            | Self::Lose {
+                operation, attempt, ..
+            }
+            | Self::Timeout {
+                operation, attempt, ..
+            } => operation ^ (attempt << 48),
             Self::Answer { result, .. } => digest(result),
             Self::Open { stream, .. } | Self::Credit { stream, .. } => *stream,
             Self::Start { .. }

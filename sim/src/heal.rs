@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use quorate_core::store::{Content, Operation, Path, Put, Value, When};
 use quorate_core::Term;
+use quorate_core::store::{Content, Operation, Path, Put, Value, When};
 
 use crate::check::ttl::Working;
 use crate::check::{Verdict, Violation};
@@ -52,7 +52,11 @@ impl World {
         for place in (1..members).rev() {
             seats.swap(place, draw.place(place + 1));
         }
-        let size = if draw.percent(50) { members } else { members / 2 + 1 };
+        let size = if draw.percent(50) {
+            members
+        } else {
+            members / 2 + 1
+        };
         let outsiders = seats.split_off(size);
         seats.sort_unstable();
         let core = seats;
@@ -69,7 +73,14 @@ impl World {
                 if let Some(writing) = &process.writing {
                     let job = writing.number;
                     let incarnation = self.nodes[seat].incarnation;
-                    self.queue.push(self.now, Event::LogDone { seat, incarnation, job });
+                    self.queue.push(
+                        self.now,
+                        Event::LogDone {
+                            seat,
+                            incarnation,
+                            job,
+                        },
+                    );
                 }
             }
         }
@@ -126,7 +137,10 @@ impl World {
 
     fn elect(&mut self, heal: &mut Heal, waited: Duration) -> Verdict {
         let unit = self.options.unit();
-        let running = heal.core.iter().all(|&seat| self.nodes[seat].process().is_some());
+        let running = heal
+            .core
+            .iter()
+            .all(|&seat| self.nodes[seat].process().is_some());
         if running && let Some(leader) = self.leader_of(&heal.core) {
             heal.leader = Some(leader);
             heal.working = Some(Working {
@@ -147,13 +161,19 @@ impl World {
             return Ok(());
         }
         // Recovery and whatever its disk was busy with come on top of V1's ten.
-        late("V1", waited, unit * 12 + Duration::from_secs(35), &heal.core, || {
-            let states: Vec<_> = heal.core.iter().map(|&seat| self.state(seat)).collect();
-            format!("no leader in the core: {states:?}")
-        })
+        late(
+            "V1",
+            waited,
+            unit * 12 + Duration::from_secs(35),
+            &heal.core,
+            || {
+                let states: Vec<_> = heal.core.iter().map(|&seat| self.state(seat)).collect();
+                format!("no leader in the core: {states:?}")
+            },
+        )
     }
 
-    fn fresh_write(&mut self, heal: &mut Heal, waited: Duration) -> Verdict {
+    fn fresh_write(&self, heal: &mut Heal, waited: Duration) -> Verdict {
         if heal.probed {
             self.advance(heal, Stage::Settle);
             return Ok(());
@@ -264,7 +284,12 @@ impl World {
             process.is_some_and(|process| process.replica.raft().is_leader())
         })?;
         let id = self.nodes[leader].id;
-        let term = self.nodes[leader].process()?.replica.raft().hard_state().term;
+        let term = self.nodes[leader]
+            .process()?
+            .replica
+            .raft()
+            .hard_state()
+            .term;
         let all = core.iter().all(|&seat| {
             self.nodes[seat].process().is_some_and(|process| {
                 let raft = process.replica.raft();
@@ -319,5 +344,9 @@ fn late(
     if waited <= limit {
         return Ok(());
     }
-    Err(Violation::new(id, nodes, format!("after {waited:?}: {}", what())))
+    Err(Violation::new(
+        id,
+        nodes,
+        format!("after {waited:?}: {}", what()),
+    ))
 }

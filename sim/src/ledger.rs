@@ -65,7 +65,9 @@ impl Ledger {
     /// The last entry that was committed before `term`: what its leader must hold (Raft §5.4).
     #[must_use]
     pub fn last_before(&self, term: Term) -> Index {
-        let after = self.entries.partition_point(|entry| entry.committed_in < term);
+        let after = self
+            .entries
+            .partition_point(|entry| entry.committed_in < term);
         Index(after as u64)
     }
 

@@ -59,9 +59,8 @@ impl Log {
         let Self::Keep(lines) = self else {
             return Vec::new();
         };
-        let concerns = |line: &&Line| {
-            nodes.is_empty() || line.nodes.iter().any(|node| nodes.contains(node))
-        };
+        let concerns =
+            |line: &&Line| nodes.is_empty() || line.nodes.iter().any(|node| nodes.contains(node));
         let mut last: Vec<&str> = lines
             .iter()
             .rev()
@@ -83,6 +82,12 @@ pub fn describe(seat: usize, output: &Output) -> String {
             format!("n{seat} > {to} @{} {:?}", message.term, message.body)
         }
         Output::Checkpoint(changes) => format!("n{seat} > checkpoint of {}", changes.applied),
-        other => format!("n{seat} > {other:?}"),
+        Output::TrimLog { .. }
+        | Output::ReadHistory { .. }
+        | Output::Reply { .. }
+        | Output::Watching { .. }
+        | Output::Notify { .. }
+        | Output::WatchEnd { .. }
+        | Output::Fault { .. } => format!("n{seat} > {output:?}"),
     }
 }

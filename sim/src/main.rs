@@ -55,11 +55,25 @@ enum Command {
 fn main() -> ExitCode {
     let mut out = io::stdout().lock();
     let done = match Arguments::parse().command {
-        Command::Run { run, hash, trace, node, until } => {
-            let look = Look { checks: true, lines: trace, until };
+        Command::Run {
+            run,
+            hash,
+            trace,
+            node,
+            until,
+        } => {
+            let look = Look {
+                checks: true,
+                lines: trace,
+                until,
+            };
             run_one(&mut out, run, look, hash, node)
         }
-        Command::Sweep { seeds, from, profile } => {
+        Command::Sweep {
+            seeds,
+            from,
+            profile,
+        } => {
             drop(out);
             out = io::stdout().lock();
             run_many(&mut out, profile, from, seeds)
@@ -95,7 +109,15 @@ fn run_one(
     figures(out, &report, real)?;
     let mut passed = report.failure.is_none();
     if let Some(failure) = &report.failure {
-        writeln!(out, "{}", if look.until.is_none() { explained(failure) } else { again(name, look) })?;
+        writeln!(
+            out,
+            "{}",
+            if look.until.is_none() {
+                explained(failure)
+            } else {
+                again(name, look)
+            }
+        )?;
     } else if look.until.is_none() {
         let second = run(name, Look::default());
         if let Err(violation) = determinism::equal(report.hash, second.hash) {
@@ -110,7 +132,15 @@ fn run_one(
 }
 
 fn again(name: Run, look: Look) -> quorate_sim::run::Failure {
-    run(name, Look { lines: true, ..look }).failure.expect("it failed a moment ago")
+    run(
+        name,
+        Look {
+            lines: true,
+            ..look
+        },
+    )
+    .failure
+    .expect("it failed a moment ago")
 }
 
 fn figures(out: &mut impl Write, report: &Report, real: Duration) -> io::Result<()> {
@@ -147,6 +177,10 @@ fn run_many(
     });
     writeln!(out, "faults injected: {}", totals.counters)?;
     speed(out, &totals)?;
-    writeln!(out, "{} seeds passed, {} failed", totals.passed, totals.failed)?;
+    writeln!(
+        out,
+        "{} seeds passed, {} failed",
+        totals.passed, totals.failed
+    )?;
     Ok(totals.failed == 0)
 }

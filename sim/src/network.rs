@@ -251,7 +251,29 @@ impl Network {
                     (from, to) == (node, peer) || (from, to) == (peer, node)
                 })
             }
-            other => unreachable!("{other} does not strike the network"),
+            Fault::N1
+            | Fault::N2
+            | Fault::N3
+            | Fault::N4
+            | Fault::N5
+            | Fault::N10
+            | Fault::D1
+            | Fault::D2
+            | Fault::D3
+            | Fault::D4
+            | Fault::D5
+            | Fault::D12
+            | Fault::D15
+            | Fault::C1
+            | Fault::C2
+            | Fault::C3
+            | Fault::C6
+            | Fault::P1
+            | Fault::P2
+            | Fault::P3
+            | Fault::P4
+            | Fault::P5
+            | Fault::P6 => unreachable!("{fault} does not strike the network"),
         };
         self.cuts.push(Cut {
             fault,
@@ -341,9 +363,9 @@ impl Link {
 
 impl Cut {
     fn stops(&self, now: Time, link: usize, kind: u8) -> bool {
-        let in_turn = self
-            .period
-            .is_none_or(|period| now.since(self.since).as_nanos() / period.as_nanos() % 2 == 0);
+        let in_turn = self.period.is_none_or(|period| {
+            (now.since(self.since).as_nanos() / period.as_nanos()).is_multiple_of(2)
+        });
         now < self.until
             && self.links[link]
             && in_turn

@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use quorate_core::store::{
-    Changes, Event, HistoryLost, Row, RowKey, SliceEvents, SliceId, Store,
-};
+use quorate_core::store::{Changes, Event, HistoryLost, Row, RowKey, SliceEvents, SliceId, Store};
 use quorate_core::wal::{Files, Wal, WalError, WalLimits, slice};
 use quorate_core::{
     BirthRecord, DiskId, Founder, Index, NodeId, Opening, Replica, RequestId, WatchId, Write,
@@ -61,7 +59,7 @@ pub enum Life {
         /// What it found.
         opening: Box<Opening>,
         /// The log.
-        wal: Wal<SimFiles>,
+        wal: Box<Wal<SimFiles>>,
     },
     /// It runs.
     Up(Box<Process>),
@@ -105,6 +103,15 @@ pub struct Caller {
     pub operation: u64,
     /// Which try of it.
     pub attempt: u64,
+}
+
+/// Who waited for a process that is gone.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting {
+    /// For answers.
+    pub callers: Vec<Caller>,
+    /// For events: watch, client and stream.
+    pub watchers: Vec<(WatchId, (usize, u64))>,
 }
 
 /// Something for the log's thread to do.
@@ -181,14 +188,9 @@ impl Node {
 
     /// The process is gone, at once; of what it had not synced the disk keeps what it likes.
     /// Returns who waited for answers and for events.
-    pub fn crash(
-        &mut self,
-        dials: &Dials,
-        draw: &mut Draw,
-        counters: &mut Counters,
-    ) -> (Vec<Caller>, Vec<(WatchId, (usize, u64))>) {
+    pub fn crash(&mut self, dials: &Dials, draw: &mut Draw, counters: &mut Counters) -> Waiting {
         let mut jobs = Vec::new();
-        let mut waiting = (Vec::new(), Vec::new());
+        let mut waiting = Waiting::default();
         match std::mem::replace(&mut self.life, Life::Down) {
             Life::Down => {}
             Life::Starting { job, .. } => jobs.push(job),
@@ -204,11 +206,13 @@ impl Node {
                         jobs.push(checkpoint.job);
                     }
                 }
-                waiting.0.extend(process.requests.into_values());
-                waiting.1.extend(process.watches);
+                waiting.callers.extend(process.requests.into_values());
+                waiting.watchers.extend(process.watches);
             }
         }
         self.incarnation += 1;
+        // Whoever starts it again has made room first.
+        self.disk.borrow_mut().set_full(false);
         self.disk.borrow_mut().crash(jobs, dials, draw, counters);
         waiting
     }
@@ -231,6 +235,7 @@ impl Node {
             }
         }
         let mut disk = self.disk.borrow().clone();
+        disk.set_full(false);
         disk.crash(jobs, dials, draw, counters);
         (Rc::new(RefCell::new(disk)), self.tables.clone())
     }
@@ -358,14 +363,19 @@ pub fn recover(
         // What a majority holds can be in the tables before it is in the log here: all that is in
         // the log is older, or was never committed (DESIGN.md §6).
         if birth.founders.len() == 1 {
-            return Err(format!("the log does not go on from {applied}, which the tables hold"));
+            return Err(format!(
+                "the log does not go on from {applied}, which the tables hold"
+            ));
         }
         wal.reset(applied).map_err(at_log)?;
         (log_start, entries) = (applied, &[]);
     }
     for info in store.slices() {
         if read_slice(&files, info.id).is_err() {
-            return Err(format!("the slice {} is listed and cannot be read", info.id));
+            return Err(format!(
+                "the slice {} is listed and cannot be read",
+                info.id
+            ));
         }
     }
     let kept = store.slices().map(|info| info.id).collect();

@@ -134,7 +134,7 @@ pub struct Options {
     pub mix: Mix,
     /// How long a member takes between an input and its outputs.
     pub turn: Duration,
-    /// The mean number of steps between two looks at forked disks (R11).
+    /// The mean time between two looks at forked disks (R11), in longest election timeouts.
     pub fork_every: u64,
 }
 
@@ -150,7 +150,7 @@ impl Options {
         let mut size = draw(2);
         let members = *size.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5]);
         let clients = usize::try_from(size.between(1, 16)).expect("up to 16");
-        let operations = 300 + size.skewed(200).min(2_700);
+        let operations = 300 + size.skewed(600).min(2_700);
         // At least a minute of simulated time, and at least some 40 election timeouts.
         let length = Duration::from_secs(60).max(40 * unit);
         let think = nanos(length) * clients as u64 / operations;
@@ -166,7 +166,7 @@ impl Options {
             dials: Dials::swarm(&mut draw(4)),
             mix: Mix::new(run.profile, unit, &mut draw(5)),
             turn: Duration::from_micros(*size.pick(&[0, 0, 20, 200])),
-            fork_every: size.between(2_000, 20_000),
+            fork_every: size.between(2, 10),
             config,
         };
         options.direct(&mut draw(6));

@@ -84,7 +84,7 @@ pub struct Draw(ChaCha12Rng);
 
 impl Draw {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
     }
 
@@ -95,7 +95,7 @@ impl Draw {
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "nothing is below zero");
         // The high half of a widening product: biased by less than bound / 2^64.
-        let product = u128::from(self.next()) * u128::from(bound);
+        let product = u128::from(self.next_u64()) * u128::from(bound);
         u64::try_from(product >> 64).expect("the high half of 128 bits fits 64")
     }
 
@@ -168,13 +168,13 @@ mod tests {
     #[test]
     fn a_stream_is_a_function_of_its_name() {
         let seed = Seed::new(1);
-        let first = |purpose, entity, sequence| seed.draw(purpose, entity, sequence).next();
+        let first = |purpose, entity, sequence| seed.draw(purpose, entity, sequence).next_u64();
         assert_eq!(first(Purpose::Message, 2, 3), first(Purpose::Message, 2, 3));
         assert_ne!(first(Purpose::Message, 2, 3), first(Purpose::Message, 3, 2));
         assert_ne!(first(Purpose::Message, 2, 3), first(Purpose::Fault, 2, 3));
         assert_ne!(
             first(Purpose::Message, 2, 3),
-            Seed::new(2).draw(Purpose::Message, 2, 3).next()
+            Seed::new(2).draw(Purpose::Message, 2, 3).next_u64()
         );
     }
 
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn the_streams_are_the_ones_they_always_were() {
         let mut draw = Seed::new(42).draw(Purpose::Message, 7, 9);
-        let got = [draw.next(), draw.next(), draw.next()];
+        let got = [draw.next_u64(), draw.next_u64(), draw.next_u64()];
         assert_eq!(
             got,
             [

@@ -132,8 +132,21 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} does not hold in {}", self.violation.id, self.run)?;
         writeln!(f, "  at step {}, true time {}", self.step, self.time)?;
-        let nodes: Vec<_> = self.violation.nodes.iter().map(|n| format!("n{n}")).collect();
-        writeln!(f, "  nodes: {}", if nodes.is_empty() { "-".to_owned() } else { nodes.join(" ") })?;
+        let nodes: Vec<_> = self
+            .violation
+            .nodes
+            .iter()
+            .map(|n| format!("n{n}"))
+            .collect();
+        writeln!(
+            f,
+            "  nodes: {}",
+            if nodes.is_empty() {
+                "-".to_owned()
+            } else {
+                nodes.join(" ")
+            }
+        )?;
         writeln!(f, "  {}", self.violation.what)?;
         writeln!(f, "with")?;
         for line in self.header.lines() {
@@ -145,6 +158,10 @@ impl fmt::Display for Failure {
                 writeln!(f, "  {line}")?;
             }
         }
-        write!(f, "replay: cargo run --release -p quorate-sim -- run {}", self.run)
+        write!(
+            f,
+            "replay: cargo run --release -p quorate-sim -- run {}",
+            self.run
+        )
     }
 }

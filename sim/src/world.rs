@@ -24,8 +24,8 @@ use crate::heal::Heal;
 use crate::log::Log;
 use crate::network::{Network, Packet};
 use crate::node::{
-    Caller, Checkpointing, Life, LogTask, Node, Process, birth, put_rows, read_slice, recover,
-    remove_slices, write_slices,
+    Caller, Checkpointing, Life, LogTask, Node, Process, Waiting, birth, put_rows, read_slice,
+    recover, remove_slices, write_slices,
 };
 use crate::options::{Options, Profile};
 use crate::process;
@@ -101,7 +101,9 @@ impl World {
             trace: Trace::new(),
             network: Network::new(seed, members, &options.dials, options.unit()),
             nodes: nodes.collect(),
-            clients: (0..=options.clients).map(|n| Client::new(n, &options)).collect(),
+            clients: (0..=options.clients)
+                .map(|n| Client::new(n, &options))
+                .collect(),
             paths: options.mix.paths(seed),
             checks: Checks::new(checks, members, grain(&options.dials)),
             counters: Counters::default(),
@@ -133,7 +135,11 @@ impl World {
     /// The next event.
     fn step(&mut self) -> Verdict {
         let Some((time, event)) = self.queue.pop() else {
-            return Err(Violation::new("V1", &[], "nothing will ever happen again".to_owned()));
+            return Err(Violation::new(
+                "V1",
+                &[],
+                "nothing will ever happen again".to_owned(),
+            ));
         };
         if self.trace.steps() > STEPS_MAX {
             let what = format!("{} steps and no end", self.trace.steps());
@@ -167,7 +173,10 @@ impl World {
             }
         }
         if self.options.run.profile == Profile::LeaderKiller {
-            self.queue.push(Time(0) + self.options.unit() * 2, Event::KillLeader { count: 0 });
+            self.queue.push(
+                Time(0) + self.options.unit() * 2,
+                Event::KillLeader { count: 0 },
+            );
         }
         self.schedule_fork(0);
         let configure = Operation::Configure(self.options.settings.clone());
@@ -176,15 +185,32 @@ impl World {
 
     fn handle(&mut self, event: Event) -> Verdict {
         match event {
-            Event::Deliver { to, from, kind, packet } => self.deliver(to, from, kind, &packet),
+            Event::Deliver {
+                to,
+                from,
+                kind,
+                packet,
+            } => self.deliver(to, from, kind, &packet),
             Event::Alarm { seat, number } => self.alarm(seat, number),
             Event::Turn { seat, incarnation } => self.turn_of(seat, incarnation),
-            Event::LogDone { seat, incarnation, job } => self.log_done(seat, incarnation, job),
+            Event::LogDone {
+                seat,
+                incarnation,
+                job,
+            } => self.log_done(seat, incarnation, job),
             Event::LogRetry { seat, incarnation } => {
-                if self.is(seat, incarnation) { self.kick_log(seat) } else { Ok(()) }
+                if self.is(seat, incarnation) {
+                    self.kick_log(seat)
+                } else {
+                    Ok(())
+                }
             }
             Event::CheckpointDone { seat, incarnation } => self.checkpoint_done(seat, incarnation),
-            Event::SliceRead { seat, incarnation, slice } => {
+            Event::SliceRead {
+                seat,
+                incarnation,
+                slice,
+            } => {
                 if !self.is(seat, incarnation) {
                     return Ok(());
                 }
@@ -219,18 +245,33 @@ impl World {
                 Ok(())
             }
             Event::Begin { client } => self.client_begins(client),
-            Event::Arrive { client, operation, attempt } => self.arrive(client, operation, attempt),
-            Event::Answer { client, operation, attempt, result } => {
-                self.answer(client, operation, attempt, &result)
-            }
-            Event::Lose { client, operation, attempt } => {
-                self.lose(client, operation, attempt, false)
-            }
-            Event::Timeout { client, operation, attempt } => {
-                self.lose(client, operation, attempt, true)
-            }
+            Event::Arrive {
+                client,
+                operation,
+                attempt,
+            } => self.arrive(client, operation, attempt),
+            Event::Answer {
+                client,
+                operation,
+                attempt,
+                result,
+            } => self.answer(client, operation, attempt, &result),
+            Event::Lose {
+                client,
+                operation,
+                attempt,
+            } => self.lose(client, operation, attempt, false),
+            Event::Timeout {
+                client,
+                operation,
+                attempt,
+            } => self.lose(client, operation, attempt, true),
             Event::Open { client, stream } => self.open_stream(client, stream),
-            Event::Credit { client, stream, watch } => self.grant(client, stream, watch),
+            Event::Credit {
+                client,
+                stream,
+                watch,
+            } => self.grant(client, stream, watch),
             Event::Fork { count } => self.fork(count),
             Event::Heal => {
                 self.begin_heal();
@@ -261,9 +302,16 @@ impl World {
             return Ok(());
         };
         let what = || format!("n{to} < n{from} @{} {:?}", message.term, message.body);
-        self.log.line(self.now, self.trace.steps(), &[to, from], what);
+        self.log
+            .line(self.now, self.trace.steps(), &[to, from], what);
         let before = self.checks.before(&process.replica, &message);
-        process.replica.step(local, Input::Receive { from: from_id, message });
+        process.replica.step(
+            local,
+            Input::Receive {
+                from: from_id,
+                message,
+            },
+        );
         self.checks.after(to, before, &process.replica)?;
         self.take_turn(to)
     }
@@ -279,7 +327,9 @@ impl World {
         let Some(process) = self.nodes[seat].process_mut() else {
             return;
         };
-        self.log.line(self.now, self.trace.steps(), &[seat], || format!("n{seat} < {input:?}"));
+        self.log.line(self.now, self.trace.steps(), &[seat], || {
+            format!("n{seat} < {input:?}")
+        });
         process.replica.step(local, input);
     }
 
@@ -300,7 +350,8 @@ impl World {
         }
         if !process.turn_pending {
             process.turn_pending = true;
-            self.queue.push(self.now + turn, Event::Turn { seat, incarnation });
+            self.queue
+                .push(self.now + turn, Event::Turn { seat, incarnation });
         }
         Ok(())
     }
@@ -347,7 +398,9 @@ impl World {
 
     fn output(&mut self, seat: usize, output: Output) -> Verdict {
         let step = self.trace.steps();
-        self.log.line(self.now, step, &[seat], || crate::log::describe(seat, &output));
+        self.log.line(self.now, step, &[seat], || {
+            crate::log::describe(seat, &output)
+        });
         match output {
             Output::Persist(write) => {
                 self.checks.persists(seat, &write)?;
@@ -368,7 +421,8 @@ impl World {
                     self.checks.sends(seat, to, &process.replica, &message)?;
                 }
                 let bytes = encode_message(&message);
-                self.trace.event(self.now, 101, seat as u64, xxh3_64(&bytes));
+                self.trace
+                    .event(self.now, 101, seat as u64, xxh3_64(&bytes));
                 self.send(seat, to, kind_of(&message.body), bytes.into());
                 Ok(())
             }
@@ -376,7 +430,14 @@ impl World {
             Output::ReadHistory { slice } => {
                 let incarnation = self.nodes[seat].incarnation;
                 let at = self.now + self.disk_latency(seat);
-                self.queue.push(at, Event::SliceRead { seat, incarnation, slice });
+                self.queue.push(
+                    at,
+                    Event::SliceRead {
+                        seat,
+                        incarnation,
+                        slice,
+                    },
+                );
                 Ok(())
             }
             Output::Reply { request, result } => self.reply(seat, request, result),
@@ -390,15 +451,19 @@ impl World {
                 Ok(())
             }
             Output::Notify { watches, event } => {
-                self.trace.event(self.now, 102, seat as u64, event.id.index().0);
+                self.trace
+                    .event(self.now, 102, seat as u64, event.id.index().0);
                 for watch in watches {
                     self.notify(seat, watch, &event)?;
                 }
                 Ok(())
             }
-            Output::WatchEnd { watch, reason, resume, .. } => {
-                self.watch_ends(seat, watch, reason, resume)
-            }
+            Output::WatchEnd {
+                watch,
+                reason,
+                resume,
+                ..
+            } => self.watch_ends(seat, watch, reason, resume),
             Output::Fault { peer, fault } => {
                 // All peers here are honest.
                 let what = format!("n{seat} accuses {peer}: {fault}");
@@ -409,15 +474,31 @@ impl World {
 
     fn send(&mut self, from: usize, to: NodeId, kind: u8, packet: Packet) {
         let to = self.seat_of(to).expect("members send to members");
-        let arrivals = self.network.send(self.now, from, to, kind, &mut self.counters);
+        let arrivals = self
+            .network
+            .send(self.now, from, to, kind, &mut self.counters);
         for &at in arrivals.times() {
             let packet = packet.clone();
-            self.queue.push(at, Event::Deliver { to, from, kind, packet });
+            self.queue.push(
+                at,
+                Event::Deliver {
+                    to,
+                    from,
+                    kind,
+                    packet,
+                },
+            );
         }
         if arrivals.times().is_empty() && kind == 4 && self.trace.steps().is_multiple_of(8) {
             // The transport notices now and then.
             let at = self.now + Duration::from_millis(5);
-            self.queue.push(at, Event::GaveUp { seat: from, peer: to });
+            self.queue.push(
+                at,
+                Event::GaveUp {
+                    seat: from,
+                    peer: to,
+                },
+            );
         }
     }
 
@@ -475,7 +556,14 @@ impl World {
                     let at = self.now + Duration::from_nanos(draw.below(nanos(latency)));
                     self.queue.push(at, Event::Burn { seat, incarnation });
                 }
-                self.queue.push(self.now + latency, Event::LogDone { seat, incarnation, job });
+                self.queue.push(
+                    self.now + latency,
+                    Event::LogDone {
+                        seat,
+                        incarnation,
+                        job,
+                    },
+                );
                 Ok(())
             }
             Err(error) => {
@@ -490,7 +578,9 @@ impl World {
             return Ok(());
         }
         let disk = self.nodes[seat].disk.clone();
-        let process = self.nodes[seat].process_mut().expect("it is this incarnation");
+        let process = self.nodes[seat]
+            .process_mut()
+            .expect("it is this incarnation");
         let Some(writing) = process.writing.take_if(|writing| writing.number == job) else {
             return Ok(());
         };
@@ -512,7 +602,11 @@ impl World {
         } else if changed {
             self.take_turn(seat)?;
         }
-        if writing.full || !self.is(seat, incarnation) { Ok(()) } else { self.kick_log(seat) }
+        if writing.full || !self.is(seat, incarnation) {
+            Ok(())
+        } else {
+            self.kick_log(seat)
+        }
     }
 
     fn checkpoint(&mut self, seat: usize, changes: quorate_core::store::Changes) -> Verdict {
@@ -524,11 +618,21 @@ impl World {
         let full = write_slices(&mut files, &changes).is_err();
         let job = node.disk.borrow_mut().take_job();
         let fails = full || draw.percent(if self.heal.is_some() { 0 } else { 5 });
-        let process = node.process_mut().expect("only a running member checkpoints");
-        assert!(process.checkpoint.is_none(), "one checkpoint in flight at most");
-        process.checkpoint = Some(Checkpointing { job, changes, fails });
+        let process = node
+            .process_mut()
+            .expect("only a running member checkpoints");
+        assert!(
+            process.checkpoint.is_none(),
+            "one checkpoint in flight at most"
+        );
+        process.checkpoint = Some(Checkpointing {
+            job,
+            changes,
+            fails,
+        });
         let at = self.now + self.disk_latency(seat) * 4;
-        self.queue.push(at, Event::CheckpointDone { seat, incarnation });
+        self.queue
+            .push(at, Event::CheckpointDone { seat, incarnation });
         Ok(())
     }
 
@@ -538,8 +642,14 @@ impl World {
         }
         let node = &mut self.nodes[seat];
         let process = node.process_mut().expect("it is this incarnation");
-        let Checkpointing { job, changes, fails } =
-            process.checkpoint.take().expect("a checkpoint was in flight");
+        let Checkpointing {
+            job,
+            changes,
+            fails,
+        } = process
+            .checkpoint
+            .take()
+            .expect("a checkpoint was in flight");
         node.disk.borrow_mut().complete(job);
         if fails {
             return self.input(seat, Input::CheckpointFailed { changes });
@@ -558,7 +668,8 @@ impl World {
         let node = &mut self.nodes[seat];
         node.jobs += 1;
         let mut draw = self.seed.draw(Purpose::DiskLatency, seat as u64, node.jobs);
-        node.pace.latency(&self.dials, &mut draw, &mut self.counters)
+        node.pace
+            .latency(&self.dials, &mut draw, &mut self.counters)
     }
 
     pub(crate) fn is(&self, seat: usize, incarnation: u64) -> bool {
@@ -585,10 +696,10 @@ impl World {
         node.clock = Clock::new(self.now, &self.dials, &mut clock_draw);
         node.clock.jump(wall);
         let (birth, id, limits) = (&self.birth, node.id, self.limits);
-        match recover(birth, id, &node.disk, &node.tables, limits, draw.next()) {
+        match recover(birth, id, &node.disk, &node.tables, limits, draw.next_u64()) {
             Ok((opening, wal)) => {
                 let job = node.disk.borrow_mut().take_job();
-                let opening = Box::new(opening);
+                let (opening, wal) = (Box::new(opening), Box::new(wal));
                 node.life = Life::Starting { job, opening, wal };
             }
             Err(what) => {
@@ -601,7 +712,8 @@ impl World {
             let at = self.now + Duration::from_nanos(draw.below(nanos(latency)));
             self.queue.push(at, Event::FailStart { seat, incarnation });
         } else {
-            self.queue.push(self.now + latency, Event::Started { seat, incarnation });
+            self.queue
+                .push(self.now + latency, Event::Started { seat, incarnation });
         }
         Ok(())
     }
@@ -618,10 +730,11 @@ impl World {
         node.disk.borrow_mut().complete(job);
         let applied = opening.store.applied();
         let (held, start) = (opening.hard_state, opening.log_start);
-        self.checks.restarted(self.now, seat, held, start, &opening.entries, applied)?;
+        self.checks
+            .restarted(self.now, seat, held, start, &opening.entries, applied)?;
         let local = node.clock.read(self.now);
         let replica = Replica::new(self.options.config.clone(), *opening, local);
-        node.life = Life::Up(Box::new(Process::new(replica, wal)));
+        node.life = Life::Up(Box::new(Process::new(replica, *wal)));
         if self.log.is_on() {
             self.log.line(self.now, self.trace.steps(), &[seat], || {
                 format!("n{seat} starts: {held:?}, log after {start}, applied {applied}")
@@ -633,17 +746,34 @@ impl World {
     /// Crashes a node, which starts again after `downtime`, if at all.
     pub(crate) fn crash(&mut self, seat: usize, downtime: Option<Duration>) {
         self.crashes += 1;
-        let mut draw = self.seed.draw(Purpose::DiskCrash, seat as u64, self.crashes);
-        self.log.line(self.now, self.trace.steps(), &[seat], || format!("n{seat} crashes"));
+        let mut draw = self
+            .seed
+            .draw(Purpose::DiskCrash, seat as u64, self.crashes);
+        self.log.line(self.now, self.trace.steps(), &[seat], || {
+            format!("n{seat} crashes")
+        });
         let node = &mut self.nodes[seat];
-        let (callers, watchers) = node.crash(&self.dials, &mut draw, &mut self.counters);
+        let Waiting { callers, watchers } = node.crash(&self.dials, &mut draw, &mut self.counters);
         node.paused_until = Time(0);
-        self.trace.event(self.now, 103, seat as u64, node.incarnation);
-        for Caller { client, operation, attempt } in callers {
+        self.trace
+            .event(self.now, 103, seat as u64, node.incarnation);
+        for Caller {
+            client,
+            operation,
+            attempt,
+        } in callers
+        {
             // A connection that breaks is noticed by some; others wait until they lose patience.
             if draw.percent(50) {
                 let at = self.now + Duration::from_millis(draw.below(20));
-                self.queue.push(at, Event::Lose { client, operation, attempt });
+                self.queue.push(
+                    at,
+                    Event::Lose {
+                        client,
+                        operation,
+                        attempt,
+                    },
+                );
             }
         }
         for (watch, (client, stream)) in watchers {
@@ -671,7 +801,8 @@ impl World {
         let intensity = self.dials.of(kind.fault);
         if intensity > 0 {
             let gap = process::gap(kind, intensity, self.options.unit(), &mut draw);
-            self.queue.push(self.now + gap, Event::Strike { number, count });
+            self.queue
+                .push(self.now + gap, Event::Strike { number, count });
         }
     }
 
@@ -684,7 +815,9 @@ impl World {
         let fault = kind.fault;
         let mut draw = self.seed.draw(Purpose::Fault, number as u64, 2 * count + 1);
         let seat = draw.place(self.nodes.len());
-        self.log.line(self.now, self.trace.steps(), &[seat], || format!("{fault} strikes n{seat}"));
+        self.log.line(self.now, self.trace.steps(), &[seat], || {
+            format!("{fault} strikes n{seat}")
+        });
         let unit = self.options.unit();
         match fault {
             Fault::P1 if self.nodes[seat].process().is_some() => {
@@ -721,12 +854,16 @@ impl World {
                 let mean = *draw.pick(&[1_000_000_000, 1 << 55]);
                 let by = draw.skewed(mean);
                 let by = i64::try_from(by).unwrap_or(i64::MAX);
-                self.nodes[seat].clock.jump(if fault == Fault::C1 { by } else { -by });
+                self.nodes[seat]
+                    .clock
+                    .jump(if fault == Fault::C1 { by } else { -by });
             }
             Fault::C3 => {
                 self.counters.count(fault);
                 let now = self.now;
-                self.nodes[seat].clock.change_rate(now, &self.dials, &mut draw);
+                self.nodes[seat]
+                    .clock
+                    .change_rate(now, &self.dials, &mut draw);
                 if let Some(process) = self.nodes[seat].process_mut() {
                     process.alarm.0 = None;
                 }
@@ -737,7 +874,25 @@ impl World {
                 let until = self.now + Duration::from_nanos(draw.skewed(2 * nanos(unit)));
                 self.queue.push(until, Event::Unfull { seat });
             }
-            _ => self.network.strike(fault, self.now, &mut draw, &mut self.counters),
+            Fault::N6 | Fault::N7 | Fault::N8 | Fault::N9 | Fault::N12 | Fault::N14 => {
+                self.network
+                    .strike(fault, self.now, &mut draw, &mut self.counters);
+            }
+            Fault::N1
+            | Fault::N2
+            | Fault::N3
+            | Fault::N4
+            | Fault::N5
+            | Fault::N10
+            | Fault::D1
+            | Fault::D2
+            | Fault::D3
+            | Fault::D4
+            | Fault::D5
+            | Fault::D15
+            | Fault::C6
+            | Fault::P3
+            | Fault::P6 => unreachable!("{fault} does not strike now and then"),
         }
         Ok(())
     }
@@ -756,7 +911,8 @@ impl World {
             self.crash(seat, Some(downtime));
         }
         let count = count + 1;
-        self.queue.push(self.now + unit * 2, Event::KillLeader { count });
+        self.queue
+            .push(self.now + unit * 2, Event::KillLeader { count });
         Ok(())
     }
 
@@ -771,9 +927,11 @@ impl World {
 
     fn schedule_fork(&mut self, count: u64) {
         let mut draw = self.seed.draw(Purpose::Fork, count, 0);
-        // Something like so many steps: nobody counts them, since checks must not change a run.
-        let after = draw.skewed(nanos(self.options.unit())) * self.options.fork_every / 5_000;
-        self.queue.push(self.now + Duration::from_nanos(after), Event::Fork { count });
+        let after = draw.skewed(nanos(self.options.unit()) * self.options.fork_every);
+        self.queue.push(
+            self.now + Duration::from_nanos(after),
+            Event::Fork { count },
+        );
     }
 
     /// R11: what if all lost power now?
@@ -793,6 +951,7 @@ impl World {
             match opening {
                 Ok((opening, _)) => images.push(crate::check::durability::Image::recovered(
                     opening.hard_state,
+                    opening.store.applied(),
                     opening.log_start,
                     &opening.entries,
                 )),
@@ -832,7 +991,13 @@ impl World {
                         self.input(seat, Input::Unwatch { watch })?;
                     }
                 }
-                self.queue.push(self.now, Event::Open { client, stream: opened });
+                self.queue.push(
+                    self.now,
+                    Event::Open {
+                        client,
+                        stream: opened,
+                    },
+                );
                 self.schedule_begin(client);
             }
         }
@@ -844,7 +1009,10 @@ impl World {
         let client = self.options.clients;
         self.clients[client].begun += 1;
         let number = ((client as u64) << 32) | self.clients[client].begun;
-        let command = Arc::new(Command { client: None, operation });
+        let command = Arc::new(Command {
+            client: None,
+            operation,
+        });
         let asked = Asked::Write(command);
         self.checks.witness.asks(number, asked.clone());
         self.clients[client].pending = Some(Pending {
@@ -865,9 +1033,23 @@ impl World {
         let mut draw = self.seed.draw(Purpose::ClientLink, operation, 2 * attempt);
         let way = Duration::from_micros(draw.between(50, 1_000));
         let at = self.now + after + way;
-        self.queue.push(at, Event::Arrive { client, operation, attempt });
+        self.queue.push(
+            at,
+            Event::Arrive {
+                client,
+                operation,
+                attempt,
+            },
+        );
         let at = at + self.options.patience;
-        self.queue.push(at, Event::Timeout { client, operation, attempt });
+        self.queue.push(
+            at,
+            Event::Timeout {
+                client,
+                operation,
+                attempt,
+            },
+        );
     }
 
     fn arrive(&mut self, client: usize, operation: u64, attempt: u64) -> Verdict {
@@ -877,17 +1059,33 @@ impl World {
         let (seat, asked) = (pending.seat, pending.asked.clone());
         if self.nodes[seat].paused_until > self.now {
             let until = self.nodes[seat].paused_until;
-            self.queue.push(until, Event::Arrive { client, operation, attempt });
+            self.queue.push(
+                until,
+                Event::Arrive {
+                    client,
+                    operation,
+                    attempt,
+                },
+            );
             return Ok(());
         }
         self.requests += 1;
         let request = RequestId(self.requests);
         let Some(process) = self.nodes[seat].process_mut() else {
-            let mut draw = self.seed.draw(Purpose::ClientLink, operation, 2 * attempt + 1);
+            let mut draw = self
+                .seed
+                .draw(Purpose::ClientLink, operation, 2 * attempt + 1);
             let step = self.clients[client].refused(&self.options, &mut draw);
             return self.follow(client, operation, step);
         };
-        process.requests.insert(request, Caller { client, operation, attempt });
+        process.requests.insert(
+            request,
+            Caller {
+                client,
+                operation,
+                attempt,
+            },
+        );
         if let Some(pending) = &mut self.clients[client].pending {
             pending.request = Some(request);
         }
@@ -908,11 +1106,17 @@ impl World {
         result: Result<quorate_core::store::Response, RequestError>,
     ) -> Verdict {
         let process = self.nodes[seat].process_mut().expect("it just replied");
-        let Some(Caller { client, operation, attempt }) = process.requests.remove(&request) else {
+        let Some(Caller {
+            client,
+            operation,
+            attempt,
+        }) = process.requests.remove(&request)
+        else {
             let what = format!("n{seat} answers {request}, which is not open: {result:?}");
             return Err(Violation::new("L3", &[seat], what));
         };
-        self.trace.event(self.now, 104, seat as u64, digest(&result));
+        self.trace
+            .event(self.now, 104, seat as u64, digest(&result));
         let not_done = matches!(
             result,
             Err(RequestError::NotLeader { .. } | RequestError::Busy | RequestError::Stopping)
@@ -920,10 +1124,20 @@ impl World {
         if not_done && self.checks.are_on() {
             self.checks.witness.refuses(operation)?;
         }
-        let mut draw = self.seed.draw(Purpose::ClientLink, operation, 2 * attempt + 1);
+        let mut draw = self
+            .seed
+            .draw(Purpose::ClientLink, operation, 2 * attempt + 1);
         let at = self.now + Duration::from_micros(draw.between(50, 1_000));
         let result = Box::new(result);
-        self.queue.push(at, Event::Answer { client, operation, attempt, result });
+        self.queue.push(
+            at,
+            Event::Answer {
+                client,
+                operation,
+                attempt,
+                result,
+            },
+        );
         Ok(())
     }
 
@@ -939,10 +1153,17 @@ impl World {
         };
         let seat = pending.seat;
         if self.checks.are_on() {
-            let Checks { witness, ledger, model, .. } = &mut self.checks;
+            let Checks {
+                witness,
+                ledger,
+                model,
+                ..
+            } = &mut self.checks;
             witness.answers(operation, seat, result, ledger, model)?;
         }
-        let mut draw = self.seed.draw(Purpose::ClientLink, operation, (1 << 32) | attempt);
+        let mut draw = self
+            .seed
+            .draw(Purpose::ClientLink, operation, (1 << 32) | attempt);
         let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
         let seat_of = |id| ids.iter().position(|&node| node == id);
         let step = self.clients[client].answered(result, seat_of, &self.options, &mut draw);
@@ -964,7 +1185,9 @@ impl World {
         {
             self.input(seat, Input::Cancel { request })?;
         }
-        let mut draw = self.seed.draw(Purpose::ClientLink, operation, (1 << 33) | attempt);
+        let mut draw = self
+            .seed
+            .draw(Purpose::ClientLink, operation, (1 << 33) | attempt);
         let step = self.clients[client].lost(&self.options, &mut draw);
         self.follow(client, operation, step)
     }
@@ -985,14 +1208,19 @@ impl World {
 
     fn schedule_begin(&mut self, client: usize) {
         let begun = self.clients[client].begun;
-        let mut draw = self.seed.draw(Purpose::ClientLink, client as u64, (1 << 40) | begun);
+        let mut draw = self
+            .seed
+            .draw(Purpose::ClientLink, client as u64, (1 << 40) | begun);
         let mean = nanos(self.options.think);
         let think = if draw.percent(self.options.mix.bursts) {
             draw.below(2_000_000)
         } else {
             draw.skewed(mean)
         };
-        self.queue.push(self.now + Duration::from_nanos(think), Event::Begin { client });
+        self.queue.push(
+            self.now + Duration::from_nanos(think),
+            Event::Begin { client },
+        );
     }
 
     fn current(&self, client: usize, operation: u64, attempt: u64) -> Option<&Pending> {
@@ -1018,12 +1246,22 @@ impl World {
             return Ok(());
         };
         process.watches.insert(watch, (client, stream));
-        self.checks.streams.opens(stream, watch, seat, &filter, since);
+        self.checks
+            .streams
+            .opens(stream, watch, seat, &filter, since);
         if let Some(state) = self.clients[client].streams.get_mut(&stream) {
             state.open = Some((watch, seat));
             state.credit = credit;
         }
-        self.input(seat, Input::Watch { watch, filter, since, credit })
+        self.input(
+            seat,
+            Input::Watch {
+                watch,
+                filter,
+                since,
+                credit,
+            },
+        )
     }
 
     fn watcher(&self, seat: usize, watch: WatchId) -> Option<(usize, u64)> {
@@ -1052,9 +1290,20 @@ impl World {
             }
             Read::Pause(pause) => {
                 // Once chaos has ended, nobody is slow.
-                let pause = if self.heal.is_some() { Duration::ZERO } else { pause };
+                let pause = if self.heal.is_some() {
+                    Duration::ZERO
+                } else {
+                    pause
+                };
                 let at = self.now + pause;
-                self.queue.push(at, Event::Credit { client, stream, watch });
+                self.queue.push(
+                    at,
+                    Event::Credit {
+                        client,
+                        stream,
+                        watch,
+                    },
+                );
             }
         }
         Ok(())

@@ -15,11 +15,24 @@ pub struct Image {
 }
 
 impl Image {
-    /// What a recovery found.
+    /// What a recovery found; `applied` is in the tables, and with it a term.
     #[must_use]
-    pub fn recovered(hard_state: HardState, start: LogId, entries: &[Entry]) -> Self {
+    pub fn recovered(
+        hard_state: HardState,
+        applied: LogId,
+        start: LogId,
+        entries: &[Entry],
+    ) -> Self {
+        let from_tables = HardState {
+            term: applied.term,
+            vote: None,
+        };
         Self {
-            hard_state,
+            hard_state: if hard_state.term < applied.term {
+                from_tables
+            } else {
+                hard_state
+            },
             start,
             terms: entries.iter().map(|entry| entry.id.term).collect(),
         }
@@ -111,10 +124,15 @@ impl Durability {
         })?;
         let last = before.last();
         // A write that was not acknowledged may have replaced the end of the log.
-        ensure(found.holds(last) || !handed.holds(last), "R11", &[seat], || {
-            let end = found.last();
-            format!("n{seat} had {last} on its disk and comes back with a log through {end}")
-        })
+        ensure(
+            found.holds(last) || !handed.holds(last),
+            "R11",
+            &[seat],
+            || {
+                let end = found.last();
+                format!("n{seat} had {last} on its disk and comes back with a log through {end}")
+            },
+        )
     }
 
     /// `id` is newly committed, as `seat` says; `leads_in` is its term if it leads.
@@ -149,7 +167,6 @@ impl Durability {
             format!("n{seat} acknowledges {id:?} through {through}; its disk ends at {last}")
         })
     }
-
 }
 
 /// After a power cut: whoever a majority of the recovered logs could elect must hold all that was

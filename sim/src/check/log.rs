@@ -364,7 +364,11 @@ mod tests {
         assert_eq!(logs.elected(0, Term(2), &ledger), Ok(()));
         let other = [entry(1, 1, 5), entry(2, 2, 6)];
         assert_eq!(observe(&mut logs, 1, false, &other), Ok(()));
-        assert_eq!(logs.elected(1, Term(1), &ledger), Ok(()), "an election that is over");
+        assert_eq!(
+            logs.elected(1, Term(1), &ledger),
+            Ok(()),
+            "an election that is over"
+        );
         assert_eq!(id_of(&logs.elected(1, Term(2), &ledger)), "R6");
         assert_eq!(
             id_of(&logs.commits(Time(2), 1, Term(2), Index(2), &mut ledger, place)),

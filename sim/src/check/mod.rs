@@ -119,16 +119,18 @@ impl Checks {
         if !self.on {
             return Ok(());
         }
-        let found = Image::recovered(hard_state, start, entries);
-        self.durability.comes_back(seat, found.clone(), &self.seats[seat].handed)?;
-        self.election.restarted(seat, hard_state.term)?;
+        let found = Image::recovered(hard_state, applied, start, entries);
+        let handed = &self.seats[seat].handed;
+        self.durability.comes_back(seat, found.clone(), handed)?;
+        self.election.restarted(seat, found.hard_state().term)?;
         self.seats[seat] = Seat {
             loaded: true,
             handed: found,
             ..Seat::default()
         };
         let ledger = &self.ledger;
-        self.logs.restarted(now, seat, start, entries, applied.index, ledger)
+        self.logs
+            .restarted(now, seat, start, entries, applied.index, ledger)
     }
 
     /// Looks at what is new on a node that stepped.
@@ -153,7 +155,8 @@ impl Checks {
         };
         let entry = |index| raft.entry(index).expect("new entries are in memory");
         let still_leads = leads.is_some() && leads == led;
-        self.logs.observe(now, seat, still_leads, raft.last(), term_at, entry)?;
+        self.logs
+            .observe(now, seat, still_leads, raft.last(), term_at, entry)?;
         if let Some(term) = leads.filter(|_| !still_leads) {
             self.election.leads(seat, term)?;
             self.logs.elected(seat, term, &self.ledger)?;
@@ -161,7 +164,8 @@ impl Checks {
         let committed = raft.committed();
         let known = self.ledger.last();
         if committed > self.logs.committed(seat) {
-            self.logs.commits(now, seat, term, committed, &mut self.ledger, entry)?;
+            self.logs
+                .commits(now, seat, term, committed, &mut self.ledger, entry)?;
         }
         if committed > known {
             self.extended(seat, leads, known)?;
@@ -246,7 +250,8 @@ impl Checks {
             // Their term is one that would be; they promise nothing.
             MessageBody::PreVote { .. } | MessageBody::PreVoteReply { .. } => return Ok(()),
             MessageBody::Vote { .. } => {
-                self.election.votes(seat, message.term, raft.id(), durable)?;
+                self.election
+                    .votes(seat, message.term, raft.id(), durable)?;
             }
             MessageBody::VoteReply { granted: true } => {
                 self.election.votes(seat, message.term, to, durable)?;
@@ -290,12 +295,7 @@ impl Checks {
     ///
     /// # Errors
     /// W5, W6.
-    pub fn watch_ends(
-        &mut self,
-        watch: WatchId,
-        reason: EndReason,
-        resume: Revision,
-    ) -> Verdict {
+    pub fn watch_ends(&mut self, watch: WatchId, reason: EndReason, resume: Revision) -> Verdict {
         if !self.on {
             return Ok(());
         }
@@ -325,7 +325,13 @@ impl Checks {
         let store = replica.store();
         for path in self.model.paths() {
             let tree = store.get(path, true).ok();
-            States::holds(seat, store.applied().index, tree.as_ref(), path, &self.model)?;
+            States::holds(
+                seat,
+                store.applied().index,
+                tree.as_ref(),
+                path,
+                &self.model,
+            )?;
         }
         Ok(())
     }

@@ -173,11 +173,23 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.push(committed(1, 0, 100, 120));
         let path = Path::root().child(b"a");
+        let at = |time, grain| {
+            let expiry = committed(2, 0, 0, time);
+            expired(
+                &path,
+                lease(50),
+                &ledger,
+                &expiry,
+                Duration::from_nanos(grain),
+            )
+        };
+        assert_eq!(at(150, 0), Ok(()));
         assert_eq!(
-            expired(&path, lease(50), &ledger, &committed(2, 0, 0, 150)),
-            Ok(())
+            at(149, 1),
+            Ok(()),
+            "no clock measures what is finer than its steps"
         );
-        assert_eq!(id_of(&at(149)), "T1");
+        assert_eq!(id_of(&at(149, 0)), "T1");
     }
 
     #[test]
@@ -215,6 +227,9 @@ mod tests {
         assert_eq!(after(62), Ok(()));
         assert_eq!(id_of(&after(49)), "T9");
         assert_eq!(id_of(&after(63)), "T9");
-        assert_eq!(id_of(&stamps(None, &committed(1, 61, 60, 0), Duration::ZERO)), "T9");
+        assert_eq!(
+            id_of(&stamps(None, &committed(1, 61, 60, 0), Duration::ZERO)),
+            "T9"
+        );
     }
 }
