@@ -45,7 +45,7 @@ impl Schedule {
         if self.in_flight.is_some() {
             return None;
         }
-        let due = if self.bytes >= self.bytes_max {
+        let due = if self.is_failing() || self.bytes >= self.bytes_max {
             changed_at
         } else {
             changed_at + self.interval
@@ -147,7 +147,6 @@ mod tests {
         for (now, next) in [(10, 11), (20, 22), (30, 34)] {
             schedule.begin(AT);
             schedule.failed(seconds(now));
-            schedule.applied(seconds(now), 100);
             assert_eq!(schedule.deadline(), Some(seconds(next)));
         }
     }
