@@ -20,7 +20,7 @@ use crate::raft::{Entry, Payload, Raft, RaftOpening, RaftOutput, Status};
 use crate::store::{
     Body, Command, Consistency, Header, Query, Response, Store, StoreError, WatchOutput, Watches,
 };
-use crate::time::Instant;
+use crate::time::{ClusterTime, Instant};
 
 /// What a member starts from: what recovery found on its disk.
 #[derive(Clone, Debug)]
@@ -90,6 +90,19 @@ impl Replica {
             birth.founder(node).is_some(),
             "{node} is none of the founders"
         );
+        // What was in force before the last entry the tables hold can no longer come back.
+        let configuration = if store.configuration().voters.is_empty() {
+            birth.configuration()
+        } else {
+            (**store.configuration()).clone()
+        };
+        // The stamp just before the log is known only where the tables end there; elsewhere entries
+        // follow, and theirs count.
+        let start_stamp = if log_start == store.applied() {
+            store.clock()
+        } else {
+            ClusterTime::ZERO
+        };
         let raft = Raft::new(
             &config,
             RaftOpening {
@@ -99,10 +112,10 @@ impl Replica {
                     .nodes()
                     .map(|(id, founder)| (id, founder.disk))
                     .collect(),
-                configuration: birth.configuration(),
+                configuration,
                 hard_state,
                 log_start,
-                start_stamp: store.clock(),
+                start_stamp,
                 entries,
                 applied: store.applied(),
                 persisted,
@@ -202,7 +215,7 @@ impl Replica {
         let timers = [
             scan,
             self.raft.deadline(),
-            self.expiry.deadline(&self.raft, &self.store),
+            self.expiry_deadline(),
             self.schedule.deadline(),
         ];
         timers.into_iter().flatten().min()
@@ -425,17 +438,21 @@ impl Replica {
     /// What the clock has made due.
     fn tick(&mut self, now: Instant) {
         self.raft.tick(now);
-        let due = self
-            .expiry
-            .deadline(&self.raft, &self.store)
-            .is_some_and(|at| at <= now);
-        if due && !self.stopping {
+        if self.expiry_deadline().is_some_and(|at| at <= now) {
             let limit = self.config.expiry_batch_max;
             match self.raft.propose(now, Payload::Expire { limit }) {
                 Ok(_) => self.expiry.proposed(now),
                 Err(_) => self.expiry.refused(now),
             }
         }
+    }
+
+    /// When nodes are to be removed whose time is over; never again once the member is stopping.
+    fn expiry_deadline(&self) -> Option<Instant> {
+        if self.stopping {
+            return None;
+        }
+        self.expiry.deadline(&self.raft, &self.store)
     }
 
     fn checkpoint_if_due(&mut self, now: Instant) -> Option<Output> {
