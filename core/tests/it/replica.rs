@@ -110,16 +110,29 @@ impl World {
     }
 
     fn writes(&self) -> impl Iterator<Item = &Write> {
-        self.outputs.iter().filter_map(|output| match output {
-            Output::Persist(write) => Some(write),
-            _ => None,
+        self.outputs.iter().filter_map(|output| {
+            let Output::Persist(write) = output else {
+                return None;
+            };
+            Some(write)
+        })
+    }
+
+    fn sent(&self) -> impl Iterator<Item = &Message> {
+        self.outputs.iter().filter_map(|output| {
+            let Output::Send { message, .. } = output else {
+                return None;
+            };
+            Some(message)
         })
     }
 
     fn replies(&self) -> impl Iterator<Item = (RequestId, Result<(), &RequestError>)> {
-        self.outputs.iter().filter_map(|output| match output {
-            Output::Reply { request, result } => Some((*request, result.as_ref().map(|_| ()))),
-            _ => None,
+        self.outputs.iter().filter_map(|output| {
+            let Output::Reply { request, result } = output else {
+                return None;
+            };
+            Some((*request, result.as_ref().map(|_| ())))
         })
     }
 
@@ -295,15 +308,14 @@ fn an_old_leader_is_refused_at_a_place_that_any_leader_has() {
     let mut world = World::open(3, |opening| opening.hard_state.term = Term(7));
     world.receive(1, 3, append(id(40, 2), vec![], 0));
     world.poll();
-    let refused = world.outputs.iter().find_map(|output| match output {
-        Output::Send { message, .. } => match message.body {
-            MessageBody::AppendReply {
-                outcome: AppendOutcome::Conflict { refused, .. },
-                ..
-            } => Some((message.term, refused)),
-            _ => None,
-        },
-        _ => None,
-    });
-    assert_eq!(refused, Some((Term(7), Index(1))));
+    let refused = AppendOutcome::Conflict {
+        refused: Index(1),
+        hint: LogId::ZERO,
+    };
+    let answer = world.sent().find(|message| message.term == Term(7));
+    let expected = MessageBody::AppendReply {
+        outcome: refused,
+        round: 0,
+    };
+    assert_eq!(answer.map(|message| &message.body), Some(&expected));
 }
