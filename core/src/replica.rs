@@ -106,6 +106,12 @@ impl Replica {
         let start_stamp = entries
             .first()
             .map_or(store.clock(), |entry| entry.stamp.min(store.clock()));
+        // What was in force before the last entry the tables hold can no longer come back.
+        let configuration = if store.configuration().voters.is_empty() {
+            birth.configuration()
+        } else {
+            (**store.configuration()).clone()
+        };
         let raft = Raft::new(
             &config,
             RaftOpening {
@@ -115,7 +121,7 @@ impl Replica {
                     .nodes()
                     .map(|(id, founder)| (id, founder.disk))
                     .collect(),
-                configuration: birth.configuration(),
+                configuration,
                 hard_state,
                 log_start,
                 start_stamp,
@@ -223,7 +229,7 @@ impl Replica {
         let timers = [
             scan,
             self.raft.deadline(),
-            self.expiry.deadline(&self.raft, &self.store),
+            self.expiry_deadline(),
             self.schedule.deadline(),
         ];
         timers.into_iter().flatten().min()
@@ -446,17 +452,21 @@ impl Replica {
     /// What the clock has made due.
     fn tick(&mut self, now: Instant) {
         self.raft.tick(now);
-        let due = self
-            .expiry
-            .deadline(&self.raft, &self.store)
-            .is_some_and(|at| at <= now);
-        if due && !self.stopping {
+        if self.expiry_deadline().is_some_and(|at| at <= now) {
             let limit = self.config.expiry_batch_max;
             match self.raft.propose(now, Payload::Expire { limit }) {
                 Ok(_) => self.expiry.proposed(now),
                 Err(_) => self.expiry.refused(now),
             }
         }
+    }
+
+    /// When nodes are to be removed whose time is over; never again once the member is stopping.
+    fn expiry_deadline(&self) -> Option<Instant> {
+        if self.stopping {
+            return None;
+        }
+        self.expiry.deadline(&self.raft, &self.store)
     }
 
     fn checkpoint_if_due(&mut self, now: Instant) -> Option<Output> {
