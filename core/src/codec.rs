@@ -14,6 +14,7 @@ use core::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::ids::LogId;
 use crate::output::Write;
 use crate::raft::{Entry, Message, MessageBody, Payload};
 use crate::store::{Content, Operation};
@@ -94,7 +95,15 @@ pub fn encode_message(message: &Message) -> Vec<u8> {
 /// # Errors
 /// The peer erred: see [`DecodeError`].
 pub fn decode_message(bytes: &[u8]) -> Result<Message, DecodeError> {
-    decode(TAG_MESSAGE, bytes)
+    let message: Message = decode(TAG_MESSAGE, bytes)?;
+    if let MessageBody::Append {
+        previous, entries, ..
+    } = &message.body
+        && !is_run(Some(*previous), entries)
+    {
+        return Err(DecodeError::Malformed);
+    }
+    Ok(message)
 }
 
 /// The bytes of `write`, in one allocation.
@@ -111,7 +120,12 @@ pub fn encode_write(write: &Write) -> Vec<u8> {
 /// # Errors
 /// Whoever kept them erred: see [`DecodeError`].
 pub fn decode_write(bytes: &[u8]) -> Result<Write, DecodeError> {
-    decode(TAG_WRITE, bytes)
+    let write: Write = decode(TAG_WRITE, bytes)?;
+    if is_run(None, &write.entries) {
+        Ok(write)
+    } else {
+        Err(DecodeError::Malformed)
+    }
 }
 
 /// The length in bytes of the frame that begins with `bytes`, header included; `None` while too few
@@ -192,6 +206,16 @@ fn decode<T: DeserializeOwned>(tag: u8, bytes: &[u8]) -> Result<T, DecodeError> 
     take(&bytes[HEADER_BYTES..])
 }
 
+/// Whether `entries` are what [`Entries`](crate::raft::Entries) promises, and follow `previous`.
+fn is_run(mut previous: Option<LogId>, entries: &[Entry]) -> bool {
+    entries.iter().all(|entry| {
+        let before = previous.replace(entry.id);
+        before.is_none_or(|before| {
+            before.index.0.checked_add(1) == Some(entry.id.index.0) && before.term <= entry.id.term
+        })
+    })
+}
+
 fn checksum(frame: &[u8]) -> u32 {
     crc32c::crc32c_append(
         crc32c::crc32c(&frame[..CHECKSUM_AT]),
@@ -255,5 +279,56 @@ impl postcard::ser_flavors::Flavor for Appending<'_> {
 
     fn finalize(self) -> postcard::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+    use alloc::vec;
+
+    use super::*;
+    use crate::ids::{Index, Term, WriteSeq};
+    use crate::output::HardState;
+    use crate::store::{Command, Path, Put, Value, When};
+    use crate::time::{ClusterTime, Duration};
+
+    /// The bench of this is the buffer that never grows: one allocation for each message.
+    #[test]
+    fn the_buffer_is_large_enough_at_once() {
+        let command = Command {
+            client: None,
+            operation: Operation::Put(Put {
+                path: Path::root().child(&[b'k'; 200]),
+                content: Content::Value(Value::from(vec![7; 5000])),
+                when: When::Always,
+                ttl: Some(Duration::MAX),
+            }),
+        };
+        let entries: Vec<_> = (1..50)
+            .map(|index| Entry {
+                id: LogId {
+                    term: Term(u64::MAX),
+                    index: Index(index),
+                },
+                stamp: ClusterTime(u64::MAX),
+                payload: Payload::Command(Arc::new(command.clone())),
+            })
+            .collect();
+        let write = Write {
+            seq: WriteSeq(u64::MAX),
+            hard_state: HardState::default(),
+            entries: entries.into(),
+        };
+        let hint = HEADER_BYTES + size_hint(&write.entries);
+        let bytes = encode_write(&write);
+        assert!(bytes.len() <= hint, "{} above {hint}", bytes.len());
+        assert!(
+            hint < bytes.len() * 21 / 20,
+            "{} wastes {hint}",
+            bytes.len()
+        );
+        assert_eq!(bytes.capacity(), hint, "one allocation");
+        assert_eq!(decode_write(&bytes), Ok(write));
     }
 }

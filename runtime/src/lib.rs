@@ -1,2 +1,73 @@
-//! quorate: runtime.
+//! The part of quorate that touches the world: threads, files, clocks. It carries bytes and decides
+//! nothing; what decides is `quorate-core`, and is simulated.
+//!
+//! ```text
+//!   Node ── mail ──▶ inbox ──▶ driver thread, which owns the Replica
+//!    ▲                ▲            │ Persist, TrimLog   │ Checkpoint        │ ReadHistory
+//!    │ oneshot,       │            ▼                    ▼                   ▼
+//!    └ channels       └──────── log thread ───── checkpoint thread ── history thread
+//!                                  │ wal/               │ tables.N/ history/  │ history/
+//! ```
+//!
+//! Start with [`start`]; talk through [`Node`]; end with [`Running`].
+//!
+//! Invariants:
+//! - One thread owns the replica; nothing else sees it. Everything that happens is an item in its
+//!   inbox; clients' items are bounded ([`Options::inbox_max`]), answers of the disk are not refused.
+//! - Nothing is said to a client that core has not said; core says it only after `Persisted`.
+//! - A failed write or sync of the log is never tried again: the member stops ([`Fatal`]).
+//! - A failed checkpoint costs nothing but log: the changes go back to core, the store is reopened.
+//! - The table store opens only after each of its files has been compared with the sums it keeps
+//!   (`tables/verify.rs`), and what it gives is believed only once the set hash matches.
+//! - Nothing in a data directory is changed before everything in it has been verified; a refusal
+//!   ([`StartError`]) names the file and says what to do. A member never starts empty by accident.
+//!
+//! | file | what |
+//! |---|---|
+//! | `node.rs`, `watcher.rs`, `view.rs` | the handle: propose, read, watch, look |
+//! | `driver.rs`, `callers.rs`, `streams.rs` | the loop, who waits for answers, open watches |
+//! | `inbox.rs`, `clock.rs` | the queue between threads, the monotonic clock |
+//! | `wal.rs`, `reserve.rs` | the log thread, room for a full disk |
+//! | `checkpoint.rs`, `tables/` | the checkpoint thread, the table store and its verification |
+//! | `history.rs` | closed slices of history: written, verified, read back |
+//! | `directory.rs`, `files.rs` | the data directory, its lock and version; files under core's log |
+//! | `recover.rs` | from a directory to the state a replica opens with |
+//! | `shutdown.rs` | starting the threads and ending them in order |
+//! | `metrics.rs`, `config.rs`, `error.rs` | counters, options, errors by whose turn it is |
+//!
+//! Absent on purpose: the transport between members (QUIC), which will be `transport/` beside the
+//! driver. A cluster of one sends nothing.
 #![forbid(unsafe_code)]
+
+mod callers;
+mod checkpoint;
+mod clock;
+mod config;
+mod directory;
+mod driver;
+mod error;
+mod files;
+mod history;
+mod inbox;
+mod metrics;
+mod node;
+mod recover;
+mod reserve;
+mod shutdown;
+mod streams;
+mod tables;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod view;
+mod wal;
+mod watcher;
+
+pub use config::Options;
+pub use error::{Damage, Fatal, StartError};
+pub use metrics::{CONTENT_TYPE, Metrics};
+pub use node::{Node, WatchError};
+pub use shutdown::{Running, start};
+pub use view::View;
+pub use watcher::{Notice, WatchEnd, WatchItem, Watcher};

@@ -187,7 +187,8 @@ impl Raft {
                 });
             }
             RoleState::Follower(None) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => {
-                let following = Following::new(leader, now, self.committed);
+                let persisted = self.durability.persisted();
+                let following = Following::new(leader, now, self.committed, persisted);
                 self.role = RoleState::Follower(Some(following));
             }
         }

@@ -428,9 +428,10 @@ impl Raft {
         };
         let entries = self.log.slice(persisted, through, self.batch_limits());
         let is_news = !entries.is_empty() || !self.durability.holds(self.hard_state);
-        if !is_news && !self.durability.is_sealed() && !self.timers.is_set(Timer::Seal) {
-            self.seal_due |= self.stopping;
-            if !self.seal_due {
+        if !is_news && !self.durability.is_sealed() {
+            if self.stopping {
+                self.seal_due = true;
+            } else if !self.seal_due && !self.timers.is_set(Timer::Seal) {
                 self.timers.set(Timer::Seal, now + self.config.seal_after);
             }
         }
@@ -544,6 +545,10 @@ impl Raft {
         match &self.role {
             RoleState::Follower(Some(following)) => {
                 assert!(following.matched <= last.index, "matched past the log");
+                assert!(
+                    following.acknowledged <= self.durability.persisted(),
+                    "acknowledged what is not on disk",
+                );
                 assert_ne!(following.leader, self.id, "follows itself");
             }
             RoleState::Follower(None) => {}

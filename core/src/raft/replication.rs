@@ -360,10 +360,10 @@ impl Raft {
             "truncating at {from}, committed {}",
             self.committed
         );
-        assert!(
-            !self.is_leader(),
-            "a leader never cuts its own log (Raft §5.3)"
-        );
+        let RoleState::Follower(Some(following)) = &mut self.role else {
+            panic!("only a follower cuts its log (Raft §5.3, Leader Append-Only)");
+        };
+        following.acknowledged = following.acknowledged.min(Index(from.0 - 1));
         self.log.truncate(from);
         self.configurations.truncate(from);
         self.durability.truncate(from);

@@ -32,7 +32,8 @@ pub(super) struct Following {
     pub(super) heard: Instant,
     /// The log is known to equal the leader's through here. Never cut in this term.
     pub(super) matched: Index,
-    /// The leader was told that `matched` is on disk through here.
+    /// What is on disk through here needs no word of its own: it was there when this began, or the
+    /// leader was told.
     pub(super) acknowledged: Index,
     /// The newest round heard of.
     pub(super) round: u64,
@@ -94,12 +95,12 @@ impl RoleState {
 
 impl Following {
     /// Begins to follow. What is committed here is in every leader's log (Raft §5.4).
-    pub(super) fn new(leader: NodeId, now: Instant, committed: Index) -> Self {
+    pub(super) fn new(leader: NodeId, now: Instant, committed: Index, persisted: Index) -> Self {
         Self {
             leader,
             heard: now,
             matched: committed,
-            acknowledged: Index::ZERO,
+            acknowledged: persisted,
             round: 0,
             answer: None,
         }

@@ -10,7 +10,7 @@ use crate::time::{Duration, Instant};
 pub(super) struct Schedule {
     bytes_max: usize,
     interval: Duration,
-    in_flight: Option<LogId>,
+    in_flight: Option<InFlight>,
     /// Applied bytes that no checkpoint holds.
     bytes: usize,
     /// When the first change came that no checkpoint holds.
@@ -18,6 +18,13 @@ pub(super) struct Schedule {
     /// A failed checkpoint is not tried again at once.
     not_before: Instant,
     failures: u32,
+}
+
+#[derive(Clone, Debug)]
+struct InFlight {
+    applied: LogId,
+    bytes: usize,
+    changed_at: Option<Instant>,
 }
 
 impl Schedule {
@@ -55,29 +62,32 @@ impl Schedule {
 
     /// A checkpoint of everything applied through `applied` has been handed out.
     pub(super) fn begin(&mut self, applied: LogId) {
-        assert_eq!(self.in_flight, None, "two checkpoints in flight");
-        self.in_flight = Some(applied);
-        self.bytes = 0;
-        self.changed_at = None;
+        assert!(self.in_flight.is_none(), "two checkpoints in flight");
+        let bytes = core::mem::take(&mut self.bytes);
+        self.in_flight = Some(InFlight {
+            applied,
+            bytes,
+            changed_at: self.changed_at.take(),
+        });
     }
 
     /// It is durable.
     pub(super) fn succeeded(&mut self, applied: LogId) {
-        assert_eq!(
-            self.in_flight,
-            Some(applied),
-            "a checkpoint nobody asked for"
-        );
-        self.in_flight = None;
+        let done = self.in_flight.take().map(|taken| taken.applied);
+        assert_eq!(done, Some(applied), "a checkpoint nobody asked for");
         self.failures = 0;
     }
 
-    /// It failed, and its changes are back. Tried again after a second, then more and more slowly.
+    /// It failed, and its changes are back: as due as they were. Tried again after a second, then
+    /// more and more slowly.
     pub(super) fn failed(&mut self, now: Instant) {
-        assert!(self.in_flight.is_some(), "a checkpoint nobody asked for");
-        self.in_flight = None;
+        let taken = self
+            .in_flight
+            .take()
+            .expect("only a checkpoint in flight can fail");
+        self.bytes = self.bytes.saturating_add(taken.bytes);
+        self.changed_at = taken.changed_at.or(self.changed_at);
         self.failures = (self.failures + 1).min(6);
-        self.changed_at.get_or_insert(now);
         self.not_before = now + Duration::from_secs(1 << (self.failures - 1));
     }
 
@@ -147,7 +157,6 @@ mod tests {
         for (now, next) in [(10, 11), (20, 22), (30, 34)] {
             schedule.begin(AT);
             schedule.failed(seconds(now));
-            schedule.applied(seconds(now), 100);
             assert_eq!(schedule.deadline(), Some(seconds(next)));
         }
     }

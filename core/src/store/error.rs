@@ -46,15 +46,31 @@ pub enum Refusal {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.reason {
-            Refusal::NotFound(path) => write!(f, "key not found: {path}"),
-            Refusal::CompareFailed { .. } => write!(f, "compare failed"),
-            Refusal::NotAKey(_) => write!(f, "not a key"),
-            Refusal::NotADirectory(path) => write!(f, "not a directory: {path}"),
-            Refusal::Exists(path) => write!(f, "exists already: {path}"),
-            Refusal::RootIsReadOnly => write!(f, "the root is read-only"),
-            Refusal::NotEmpty(path) => write!(f, "directory not empty: {path}"),
-            Refusal::Expired => write!(f, "the answer to this request is no longer kept"),
+        write!(f, "{}", self.reason)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(path) => write!(f, "key not found: {path}"),
+            Self::CompareFailed { value, modified } => {
+                write!(f, "compare failed:")?;
+                if let Some((asked, found)) = value {
+                    write!(f, " [{asked} != {found}]")?;
+                }
+                if let Some((asked, found)) = modified {
+                    write!(f, " [{asked} != {found}]")?;
+                }
+                Ok(())
+            }
+            Self::NotAKey(Some(path)) => write!(f, "not a key: {path}"),
+            Self::NotAKey(None) => write!(f, "not a key"),
+            Self::NotADirectory(path) => write!(f, "not a directory: {path}"),
+            Self::Exists(path) => write!(f, "exists already: {path}"),
+            Self::RootIsReadOnly => write!(f, "the root is read-only"),
+            Self::NotEmpty(path) => write!(f, "directory not empty: {path}"),
+            Self::Expired => write!(f, "the answer to this request is no longer kept"),
         }
     }
 }

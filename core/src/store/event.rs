@@ -1,6 +1,8 @@
 //! What changed: one row of history, one event of a watch, one answer to a write. They are the same
 //! thing, and shared.
 
+use core::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::bytes::Value;
@@ -99,4 +101,50 @@ pub struct Lease {
     pub granted: Duration,
     /// When it is over. A node whose deadline has passed stays until an entry of the log removes it.
     pub deadline: ClusterTime,
+}
+
+/// One line, the same in traces, golden scripts and logs (STYLE.md §3.12).
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.id, self.action, self.path)?;
+        if !self.action.removes() {
+            write!(f, " {}", self.node)?;
+        }
+        if let Some(previous) = &self.previous {
+            write!(f, " was {previous}")?;
+        }
+        match self.audience {
+            Audience::Everyone => Ok(()),
+            Audience::Nobody => write!(f, " (refresh)"),
+            Audience::Records => write!(f, " (record)"),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Set => "set",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::CompareAndSwap => "compareAndSwap",
+            Self::Delete => "delete",
+            Self::CompareAndDelete => "compareAndDelete",
+            Self::Expire => "expire",
+        })
+    }
+}
+
+impl fmt::Display for NodeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "\"{value}\"")?,
+            None => write!(f, "dir")?,
+        }
+        write!(f, " {}/{}", self.created, self.modified)?;
+        match &self.lease {
+            Some(lease) => write!(f, " until {}", lease.deadline),
+            None => Ok(()),
+        }
+    }
 }

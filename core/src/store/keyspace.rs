@@ -1,19 +1,15 @@
 //! Tables `cur` and `dir`: keys and directories (DESIGN.md §5).
-//!
-//! Both are ordered by the bytes of the path. `!` sorts before `/`, so the subtree of `/a/b` is the
-//! range from `/a/b/` to `/a/b0`, and `/a/b!` lies outside it.
 
 use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Range;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
-use core::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
 use super::bytes::Value;
 use super::error::Refusal;
 use super::ledger::Ledger;
+use super::listing::{Level, below};
 use super::path::Path;
 use super::row::{Row, RowKey};
 use crate::ids::{ChangeId, LeaseId, Revision};
@@ -416,11 +412,11 @@ impl Keyspace {
 
     /// A directory and all paths below it, in order.
     fn subtree(&self, path: &Path) -> Vec<Value> {
-        let (from, to) = (with(path, b'/'), with(path, b'/' + 1));
-        let range = (Bound::Included(&*from), Bound::Excluded(&*to));
-        let keys = self.keys.range::<[u8], _>(range).map(|(key, _)| key);
-        let directories = self.directories.range::<[u8], _>(range).map(|(key, _)| key);
-        let mut below: Vec<_> = keys.chain(directories).cloned().collect();
+        let keys = below(&self.keys, path);
+        let mut below: Vec<_> = keys
+            .chain(below(&self.directories, path))
+            .cloned()
+            .collect();
         below.sort_unstable();
         let top = self
             .directories
@@ -446,55 +442,4 @@ impl Keyspace {
         );
         (path, Taken::Directory(row))
     }
-}
-
-/// The rows of one table that are directly in a directory.
-struct Level<'a, R> {
-    table: &'a BTreeMap<Value, R>,
-    prefix: Vec<u8>,
-    rows: Range<'a, Value, R>,
-}
-
-impl<'a, R> Level<'a, R> {
-    fn new(table: &'a BTreeMap<Value, R>, path: &Path) -> Self {
-        let prefix = with(path, b'/');
-        let rows = table.range::<[u8], _>((Bound::Included(&*prefix), Bound::Unbounded));
-        Self {
-            table,
-            prefix,
-            rows,
-        }
-    }
-}
-
-impl<'a, R> Iterator for Level<'a, R> {
-    type Item = (&'a Value, &'a R);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let (key, row) = self.rows.next()?;
-            let name = key.strip_prefix(&*self.prefix)?;
-            let Some(slash) = name.iter().position(|&b| b == b'/') else {
-                if name.is_empty() {
-                    continue; // the root, under its own prefix
-                }
-                return Some((key, row));
-            };
-            // Inside a child: go on behind its whole subtree.
-            let mut behind = key[..self.prefix.len() + slash].to_vec();
-            behind.push(b'/' + 1);
-            let rest = (Bound::Included(&*behind), Bound::Unbounded);
-            self.rows = self.table.range::<[u8], _>(rest);
-        }
-    }
-}
-
-/// The path with `byte` behind it, as the bound of a range: `/` begins what is below it, and the
-/// byte after `/` ends that.
-fn with(path: &Path, byte: u8) -> Vec<u8> {
-    let names = if path.is_root() { b"" } else { &**path };
-    let mut bytes = Vec::with_capacity(names.len() + 1);
-    bytes.extend_from_slice(names);
-    bytes.push(byte);
-    bytes
 }

@@ -2,11 +2,13 @@
 //!
 //! | table | file |
 //! |---|---|
-//! | `cur`, `dir` | keyspace |
+//! | `cur`, `dir` | keyspace, listing |
 //! | `lease` | lease |
 //! | `hist` | history |
 //! | `req` | request |
 //! | `meta` | here |
+//!
+//! What they hold is row's vocabulary; ledger, changes and load take it to disk and back.
 //!
 //! Every entry of the log goes through [`Store::apply`], [`Store::expire`],
 //! [`Store::reconfigure`] or [`Store::skip`], in order. What they do is a function of the entries
@@ -23,14 +25,17 @@ mod history;
 mod keyspace;
 mod lease;
 mod ledger;
+mod listing;
 mod load;
 mod path;
 mod query;
+mod read;
 mod remove;
 mod request;
 mod row;
 mod stats;
 mod watch;
+mod watches;
 mod write;
 
 use alloc::collections::BTreeMap;
@@ -57,13 +62,14 @@ pub use query::{Body, Consistency, Header, Query, Response, Tree};
 pub use request::{Answer, Session};
 pub use row::{Head, Row, RowKey};
 pub use stats::{Count, StoreStats};
-pub use watch::{Filter, WatchOutput, Watches};
+pub use watch::{Filter, WatchOutput};
+pub use watches::Watches;
 
 use crate::ids::{LogId, NodeId, Revision};
 use crate::raft::Configuration;
 use crate::time::ClusterTime;
 use history::History;
-use keyspace::{Found, Keyspace};
+use keyspace::Keyspace;
 use lease::Leases;
 use ledger::Ledger;
 use request::{Known, Requests};
@@ -205,68 +211,6 @@ impl Store {
         self.finish();
     }
 
-    /// Moves out what changed since it was last moved out.
-    #[must_use]
-    pub fn take_changes(&mut self) -> Changes {
-        let mut rows = self.ledger.take();
-        rows.insert(
-            RowKey::Head,
-            Some(Row::Head(Arc::new(self.head(self.hash())))),
-        );
-        let (closed, history) = self.history.take();
-        self.taken = self.applied;
-        Changes {
-            applied: self.applied,
-            hash: self.hash(),
-            rows,
-            history,
-            closed,
-            slices: self.history.slices().cloned().collect(),
-        }
-    }
-
-    /// Puts changes back that could not be written. What changed since then is newer and stays.
-    pub fn merge_back(&mut self, changes: Changes) {
-        assert!(
-            changes.applied <= self.applied,
-            "changes of {} from the future",
-            changes.applied
-        );
-        self.history.merge_back(&changes.closed, &changes.history);
-        self.ledger.merge_back(changes.rows);
-        self.taken = LogId::ZERO;
-    }
-
-    /// Everything up to `applied` is in the tables, durably: closed slices on disk may leave memory,
-    /// oldest first, until `hot_bytes` of them remain. Changes neither the state nor its hash.
-    pub fn checkpointed(&mut self, applied: LogId, hot_bytes: usize) {
-        assert!(
-            applied <= self.applied,
-            "a checkpoint of {applied} from the future"
-        );
-        self.history.checkpointed(applied, hot_bytes as u64);
-    }
-
-    /// Whether anything was applied that no checkpoint has taken.
-    #[must_use]
-    pub fn has_changes(&self) -> bool {
-        self.taken != self.applied
-    }
-
-    /// Reads a node, with its direct children or everything below it.
-    ///
-    /// # Errors
-    /// A refusal, true at this revision.
-    pub fn get(&self, path: &Path, recursive: bool) -> Result<Tree, StoreError> {
-        let found = self
-            .keyspace
-            .find(path)
-            .map_err(|reason| self.refusal(reason))?;
-        let mut tree = self.leaf(path.clone(), found);
-        self.grow(&mut tree, recursive);
-        Ok(tree)
-    }
-
     /// When the next node is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<ClusterTime> {
@@ -342,28 +286,6 @@ impl Store {
     #[must_use]
     pub fn answer_count(&self) -> usize {
         self.requests.len()
-    }
-
-    /// The hash of the state: equal on all replicas at one applied index.
-    #[must_use]
-    pub fn hash(&self) -> u128 {
-        let head = Row::Head(Arc::new(self.head(0)));
-        let (weight, _) = row::weigh(&RowKey::Head, &head, &mut Vec::new());
-        self.ledger.hash().wrapping_add(weight)
-    }
-
-    /// The same hash, computed from every row: for tests. Costs the whole state.
-    #[must_use]
-    pub fn recompute_hash(&self) -> u128 {
-        let mut scratch = Vec::new();
-        let mut hash = 0_u128;
-        for (key, row) in self.rows() {
-            hash = hash.wrapping_add(row::weigh(&key, &row, &mut scratch).0);
-        }
-        for slice in self.history.slices() {
-            hash = hash.wrapping_add(slice.hash);
-        }
-        hash
     }
 
     /// Counts of writes on this member since it started.
@@ -489,81 +411,5 @@ impl Store {
             reason,
             revision: self.revision,
         }
-    }
-
-    fn head(&self, hash: u128) -> Head {
-        Head {
-            format: row::FORMAT,
-            applied: self.applied,
-            clock: self.clock,
-            revision: self.revision,
-            oldest: self.history.oldest(),
-            hash,
-        }
-    }
-
-    /// A node without what is below it.
-    fn leaf(&self, path: Path, found: Found<'_>) -> Tree {
-        Tree {
-            path,
-            node: self.state(found),
-            children: Vec::new(),
-        }
-    }
-
-    /// Adds what is below a directory, hidden names excepted (api/v2.md §11).
-    fn grow(&self, tree: &mut Tree, recursive: bool) {
-        if !tree.node.is_directory() {
-            return;
-        }
-        for (key, found) in self.keyspace.children(&tree.path) {
-            let path = Path::from_key(key).expect("what is in a directory is a path");
-            if hidden(path.name()) {
-                continue;
-            }
-            let mut child = self.leaf(path, found);
-            if recursive {
-                self.grow(&mut child, recursive);
-            }
-            tree.children.push(child);
-        }
-    }
-
-    /// A node as events and answers show it.
-    fn state(&self, found: Found<'_>) -> NodeState {
-        NodeState {
-            value: match found {
-                Found::Key(row) => Some(row.value.clone()),
-                Found::Directory(_) => None,
-            },
-            created: found.changed().created(),
-            modified: found.changed().modified(),
-            lease: found.lease().map(|id| self.leases.lease(id)),
-        }
-    }
-
-    /// Every row, but for those of closed slices.
-    fn rows(&self) -> impl Iterator<Item = (RowKey, Row)> + '_ {
-        let once = [
-            (RowKey::Head, Row::Head(Arc::new(self.head(0)))),
-            (RowKey::Settings, Row::Settings(self.settings.clone())),
-            (
-                RowKey::Configuration,
-                Row::Configuration(self.configuration.clone()),
-            ),
-        ];
-        let members = self.members.iter();
-        let members = members.map(|(id, row)| (RowKey::Member(*id), Row::Member(row.clone())));
-        let slices = self.history.slices();
-        let slices = slices.map(|info| (RowKey::Slice(info.id), Row::Slice(info.clone())));
-        let events = self.history.open_rows().iter();
-        let events = events.map(|event| (RowKey::Event(event.id), Row::Event(event.clone())));
-        once.into_iter()
-            .chain(members)
-            .chain(self.keyspace.rows())
-            .chain(self.leases.rows())
-            .chain(self.requests.rows())
-            .chain(slices)
-            .chain(events)
     }
 }

@@ -100,3 +100,37 @@ fn low_half(owner: u64) -> [u8; 4] {
     let [a, b, c, d, ..] = owner.to_le_bytes();
     [a, b, c, d]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_counts_only_in_its_place() {
+        let mut file = Vec::new();
+        append(&mut file, 7, b"first");
+        append(&mut file, 7, b"second, longer");
+        let first = parse(&file, 7, 0).expect("it is there");
+        assert_eq!((first.body, first.end), (b"first".as_slice(), 24));
+        let second = parse(&file, 7, 24).expect("it is there");
+        assert_eq!(
+            (second.body, second.end),
+            (b"second, longer".as_slice(), file.len())
+        );
+
+        assert!(parse(&file, 8, 0).is_none(), "another owner");
+        assert!(parse(&file, 7 | 1 << 32, 0).is_none(), "another owner");
+        assert!(parse(&file[24..], 7, 0).is_none(), "another offset");
+        assert!(parse(&file, 7, 8).is_none() && parse(&file, 7, usize::MAX).is_none());
+    }
+
+    #[test]
+    fn a_length_beyond_the_file_is_no_frame() {
+        let mut file = Vec::new();
+        append(&mut file, 7, b"first");
+        for length in [6, 9, 1000, u32::MAX] {
+            file[4..8].copy_from_slice(&length.to_le_bytes());
+            assert!(parse(&file, 7, 0).is_none(), "{length}");
+        }
+    }
+}

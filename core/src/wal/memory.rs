@@ -63,13 +63,12 @@ impl MemoryFiles {
     }
 
     /// Cuts the power. Of what was not synced `keep` decides what survives: each sector, each new
-    /// length, and how many of the changes to names, which survive in order.
+    /// length, and each change to a name.
     pub fn crash(&mut self, mut keep: impl FnMut() -> bool) {
         for naming in self.renames.drain(..) {
-            if !keep() {
-                break;
+            if keep() {
+                apply(&mut self.durable_names, &naming);
             }
-            apply(&mut self.durable_names, &naming);
         }
         self.names.clone_from(&self.durable_names);
         for content in self.contents.values_mut() {
@@ -85,7 +84,6 @@ impl MemoryFiles {
             }
             content.written.clone_from(&content.durable);
         }
-        self.renames.clear();
         self.changes_left = None;
     }
 

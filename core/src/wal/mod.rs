@@ -21,12 +21,16 @@
 //!   segment that is gone or cut is missed.
 //! - Reading changes nothing. [`Wal::resume`] accepts what was read.
 
+mod disk;
 mod error;
 mod files;
 mod frame;
+mod list;
 mod memory;
+mod pool;
 mod record;
 mod recover;
+mod seals;
 mod segment;
 pub mod slice;
 pub mod small;

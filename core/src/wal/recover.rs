@@ -10,8 +10,10 @@ use alloc::vec::Vec;
 
 use super::error::WalError;
 use super::files::Files;
+use super::list::{LIST, List};
 use super::record::{EMPTY_BYTES, Kind, Position, Record};
-use super::segment::{Cut, Image, LIST, List, Listed, Seals};
+use super::seals::Seals;
+use super::segment::{Cut, Image, Listed, Live};
 use crate::ids::{Index, LogId, WriteSeq};
 use crate::output::HardState;
 use crate::raft::Entry;
@@ -65,16 +67,6 @@ pub struct Torn {
     pub file: String,
     /// Where in it, in bytes.
     pub offset: u64,
-}
-
-/// A segment the log is in.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Live {
-    pub(super) listed: Listed,
-    /// How things stood at its beginning.
-    pub(super) start: Position,
-    /// The highest index of an entry in it; zero without one.
-    pub(super) last: Index,
 }
 
 /// The log, and where writing it goes on.
@@ -406,6 +398,173 @@ impl Log {
             position: self.position,
             seals,
             stale,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::ids::Term;
+    use crate::raft::Payload;
+    use crate::rng::Rng;
+    use crate::time::ClusterTime;
+    use crate::wal::segment::segment_name;
+    use crate::wal::{MemoryFiles, Wal, WalLimits, frame, record};
+
+    const LIMITS: WalLimits = WalLimits {
+        segment_bytes: 1024,
+        ready_segments: 1,
+        spare_segments: 0,
+    };
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId {
+            term: Term(term),
+            index: Index(index),
+        }
+    }
+
+    fn position(seq: u64, term: u64, last: LogId, chain: u64) -> Position {
+        Position {
+            seq: WriteSeq(seq),
+            hard_state: HardState {
+                term: Term(term),
+                vote: None,
+            },
+            last,
+            chain,
+        }
+    }
+
+    /// An empty log into whose segment `fill` writes bodies of frames, whole ones with right
+    /// checksums.
+    fn recover(bodies: &[Vec<u8>]) -> Result<Recovered, WalError> {
+        let wal = Wal::create(MemoryFiles::new(), LIMITS).expect("there is room");
+        let mut files = wal.into_files();
+        let mut segment = vec![0; EMPTY_BYTES];
+        for body in bodies {
+            frame::append(&mut segment, 1, body);
+        }
+        files
+            .write_at(&segment_name(1), 0, &segment)
+            .expect("it is there");
+        Wal::recover(files, LIMITS).map(|(_, recovered)| recovered)
+    }
+
+    fn body(kind: Kind, after: &Position, entries: &[LogId]) -> (Vec<u8>, u64) {
+        let mut bytes = Vec::new();
+        record::begin(&mut bytes);
+        for &id in entries {
+            let entry = Entry {
+                id,
+                stamp: ClusterTime::ZERO,
+                payload: Payload::Empty,
+            };
+            record::put_entry(&mut bytes, &entry);
+        }
+        let count = u32::try_from(entries.len()).expect("a few");
+        let length = bytes.len();
+        let chain = record::finish(&mut bytes, 0, kind, after, count);
+        (bytes[frame::HEADER_BYTES..length].to_vec(), chain)
+    }
+
+    /// Two batches, of which the second is as given.
+    fn second(after: fn(u64) -> Position, entries: &[LogId]) -> Result<Recovered, WalError> {
+        let (first, chain) = body(
+            Kind::Batch,
+            &position(1, 2, id(2, 2), 0),
+            &[id(1, 1), id(2, 2)],
+        );
+        let (second, _) = body(Kind::Batch, &after(chain), entries);
+        recover(&[first, second])
+    }
+
+    fn what(result: Result<Recovered, WalError>) -> &'static str {
+        match result {
+            Err(WalError::Damaged { file, what, .. }) => {
+                assert_eq!(file, segment_name(1));
+                what
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_later_batch_wins() {
+        let found = second(|chain| position(2, 3, id(3, 2), chain), &[id(3, 2)]);
+        let ids: Vec<_> = found
+            .expect("it is whole")
+            .entries
+            .iter()
+            .map(|entry| entry.id)
+            .collect();
+        assert_eq!(ids, [id(1, 1), id(3, 2)]);
+    }
+
+    #[test]
+    fn what_cannot_follow_is_refused() {
+        let gap = second(|chain| position(2, 3, id(3, 4), chain), &[id(3, 4)]);
+        assert_eq!(what(gap), "a gap between entries");
+        let last = second(|chain| position(2, 3, id(3, 4), chain), &[id(3, 3)]);
+        assert_eq!(what(last), "entries that are not those it names");
+        let term = second(|chain| position(2, 3, id(1, 3), chain), &[id(1, 3)]);
+        assert_eq!(what(term), "an entry of a term that is over");
+        let falls = second(|chain| position(2, 1, id(2, 2), chain), &[]);
+        assert_eq!(what(falls), "a term that falls");
+        let again = second(|chain| position(1, 2, id(2, 2), chain), &[]);
+        assert_eq!(what(again), "a write that was there before");
+        let far = second(
+            |chain| position(2, 2, id(2, u64::MAX), chain),
+            &[id(2, u64::MAX)],
+        );
+        assert_eq!(what(far), "a gap between entries");
+    }
+
+    #[test]
+    fn a_batch_that_does_not_chain_is_damage() {
+        let found = second(|chain| position(2, 3, id(3, 2), chain ^ 1), &[id(3, 2)]);
+        let found = found.expect("what was before it can be read");
+        assert_eq!(found.damage.map(|damage| damage.held), Some(Index(2)));
+        assert_eq!(found.held, Some(Index(2)));
+        assert_eq!(
+            (found.persisted, found.hard_state.term),
+            (WriteSeq(2), Term(3))
+        );
+        // Entry 2 may be one that was superseded.
+        assert_eq!(found.entries.len(), 1);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let (good, _) = body(Kind::Batch, &position(1, 1, id(1, 1), 0), &[id(1, 1)]);
+        let broken = |at: usize, value: u8| {
+            let mut body = good.clone();
+            body[at] = value;
+            what(recover(&[body]))
+        };
+        assert_eq!(broken(0, 9), "record of an unknown kind");
+        assert_eq!(broken(2, 2), "record of an unknown version");
+        assert_eq!(broken(4, 0), "record with more in it than its entries");
+        assert_eq!(broken(7, 255), "entry that is malformed");
+        assert_eq!(broken(good.len() - 1, 77), "entry that is malformed");
+        assert_eq!(what(recover(&[vec![1; 20]])), "short record");
+        let (seal, _) = body(Kind::Seal, &position(0, 0, LogId::ZERO, 0), &[]);
+        assert_eq!(what(recover(&[seal])), "a seal in a segment");
+    }
+
+    #[test]
+    fn arbitrary_records_never_panic() {
+        for seed in 0..3000 {
+            let mut rng = Rng::new(seed);
+            let (mut good, _) = body(Kind::Batch, &position(1, 1, id(1, 1), 0), &[id(1, 1)]);
+            for _ in 0..=rng.below(3) {
+                let at = usize::try_from(rng.below(good.len() as u64)).expect("it is small");
+                good[at] = rng.next_u64().to_le_bytes()[0] >> rng.below(8);
+            }
+            drop(recover(&[good.clone(), good]));
         }
     }
 }

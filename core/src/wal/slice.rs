@@ -141,3 +141,70 @@ fn check_header(name: &str, id: ChangeId, header: &[u8]) -> Result<u64, WalError
 fn owner(id: ChangeId) -> u64 {
     id.revision.0 ^ u64::from(id.sub).rotate_right(16)
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::wal::MemoryFiles;
+
+    const ID: ChangeId = ChangeId {
+        revision: Revision(300),
+        sub: 2,
+    };
+
+    fn written() -> MemoryFiles {
+        let mut files = MemoryFiles::new();
+        let records = [b"one".to_vec(), vec![], vec![7; 100]];
+        write(&mut files, ID, &records).expect("there is room");
+        files
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let read = read(&written(), ID).expect("it is whole");
+        let records: Vec<&[u8]> = read.iter().collect();
+        assert_eq!(records, [b"one".as_slice(), b"", &[7; 100]]);
+    }
+
+    #[test]
+    fn every_flip_and_cut_is_seen() {
+        let files = written();
+        let name = file_name(ID);
+        for at in 0..files.bytes(&name).len() {
+            let mut flipped = files.clone();
+            flipped.flip(&name, at, 0x40);
+            let mut cut = files.clone();
+            cut.cut(&name, at);
+            for files in [flipped, cut] {
+                let error = read(&files, ID).expect_err("it is damaged");
+                assert!(matches!(error, WalError::Damaged { file, .. } if file == name));
+            }
+        }
+        let mut longer = files.clone();
+        longer.cut(&name, files.bytes(&name).len() + 8);
+        assert!(read(&longer, ID).is_err());
+    }
+
+    #[test]
+    fn one_slice_does_not_pass_for_another() {
+        let mut files = written();
+        let other = ChangeId { sub: 3, ..ID };
+        files
+            .rename(&file_name(ID), &file_name(other))
+            .expect("it is there");
+        assert!(matches!(read(&files, other), Err(WalError::Damaged { .. })));
+        let file = file_name(ID);
+        assert_eq!(read(&files, ID), Err(WalError::Missing { file }));
+    }
+
+    #[test]
+    fn names_tell_the_slice() {
+        assert_eq!(file_name(ID), "slice.00000000000000000300.2");
+        assert_eq!(id_of(&file_name(ID)), Some(ID));
+        for name in ["slice.300.2", "slice.00000000000000000300.02", "wal.seals"] {
+            assert_eq!(id_of(name), None, "{name}");
+        }
+    }
+}

@@ -95,3 +95,77 @@ pub(super) fn read<F: Files>(files: &F, name: &str, bytes_max: usize) -> Result<
 fn owner(name: &str) -> u64 {
     xxh3_64(name.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::MemoryFiles;
+
+    #[test]
+    fn every_flip_and_cut_is_seen() {
+        let mut files = MemoryFiles::new();
+        store(&mut files, "identity", b"somebody").expect("there is room");
+        assert_eq!(load(&files, "identity"), Ok(b"somebody".to_vec()));
+        let length = files.bytes("identity").len();
+        for at in 0..length {
+            let mut flipped = files.clone();
+            flipped.flip("identity", at, 0x04);
+            let mut cut = files.clone();
+            cut.cut("identity", at);
+            for files in [flipped, cut] {
+                let error = load(&files, "identity").expect_err("it is damaged");
+                assert!(matches!(error, WalError::Damaged { file, .. } if file == "identity"));
+            }
+        }
+        let mut longer = files.clone();
+        longer.cut("identity", length + 1);
+        let error = WalError::damaged("identity", length as u64, "something follows its end");
+        assert_eq!(load(&longer, "identity"), Err(error));
+    }
+
+    #[test]
+    fn a_file_under_another_name_is_not_that_file() {
+        let mut files = MemoryFiles::new();
+        store(&mut files, "version", b"1").expect("there is room");
+        files.rename("version", "birth").expect("it is there");
+        assert!(matches!(
+            load(&files, "birth"),
+            Err(WalError::Damaged { .. })
+        ));
+        let file = "version".into();
+        assert_eq!(load(&files, "version"), Err(WalError::Missing { file }));
+    }
+
+    /// SIMULATION.md D13: the old one or the new one, never neither.
+    #[test]
+    fn a_crash_leaves_the_old_or_the_new() {
+        let mut found = [0; 2];
+        for changes in 0..6 {
+            for kept in 0..16 {
+                let mut files = MemoryFiles::new();
+                store(&mut files, "birth", &[1; 700]).expect("there is room");
+                files.fail_after(Some(changes));
+                let stored = store(&mut files, "birth", &[2; 700]);
+                let mut bits = kept;
+                files.crash(|| {
+                    bits = bits >> 1 | (bits & 1) << 3;
+                    bits & 1 == 1
+                });
+                let body = load(&files, "birth").expect("one of the two");
+                assert!(body == [1; 700] || body == [2; 700]);
+                assert!(stored.is_err() || body == [2; 700], "it was durable");
+                found[usize::from(body[0]) - 1] += 1;
+            }
+        }
+        assert!(found.iter().all(|&count| count > 0), "{found:?}");
+    }
+
+    #[test]
+    fn a_full_disk_changes_nothing() {
+        let mut files = MemoryFiles::new();
+        store(&mut files, "birth", b"old").expect("there is room");
+        files.set_capacity(Some(files.used()));
+        assert_eq!(store(&mut files, "birth", b"new"), Err(WalError::Full));
+        assert_eq!(load(&files, "birth"), Ok(b"old".to_vec()));
+    }
+}

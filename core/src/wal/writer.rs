@@ -1,17 +1,19 @@
 //! Writing the log: append, trim, reset.
 
-use alloc::collections::VecDeque;
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem;
 
+use super::disk::Disk;
 use super::error::WalError;
-use super::files::{FileError, Files};
+use super::files::Files;
+use super::frame;
+use super::list::List;
+use super::pool::Pool;
 use super::record::{self, EMPTY_BYTES, Kind, Position};
-use super::recover::{Live, Recovered, Replayed, replay};
-use super::segment::{Cut, List, Listed, SEALS, Seals, generation_of, segment_name};
-use super::{frame, small};
+use super::recover::{Recovered, Replayed, replay};
+use super::seals::{SEALS, Seals};
+use super::segment::{Cut, generation_of, segment_name};
 use crate::ids::{Index, LogId, WriteSeq};
 use crate::output::{HardState, Write};
 
@@ -59,44 +61,31 @@ impl Default for WalLimits {
 /// The log of one member, on disk.
 ///
 /// Invariants: everything up to `position` is durable; what is on disk after it was never
-/// acknowledged and cannot be mistaken for part of the log; every segment written to is in the list
-/// on disk.
+/// acknowledged and cannot be mistaken for part of the log.
 #[derive(Debug)]
 pub struct Wal<F> {
-    files: F,
+    disk: Disk<F>,
     limits: WalLimits,
-    /// The segments the log is in, the one being written last; never none.
-    live: VecDeque<Live>,
-    /// Segments in the list, after the live ones, that nothing was written to yet.
-    ready: VecDeque<Listed>,
-    /// Files out of the list, to be used again.
-    spare: Vec<String>,
-    /// The generation of the next segment.
-    generation: u64,
-    /// Where in the last live segment the log ends; zero before its header is written.
+    pool: Pool,
+    /// Where in the segment being written the log ends; zero before its header is written.
     offset: u64,
     position: Position,
     seals: Seals,
-    held: Option<Index>,
-    state: State,
+    /// What is to be done before anything is written. None: the log was resumed.
+    pending: Option<Pending>,
     /// The record in the making; kept for its allocation.
     buffer: Vec<u8>,
 }
 
-/// Whether the log can be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Recovered, with nothing on disk touched so far.
-    Recovered {
-        /// There is something after the end that was begun.
-        torn: bool,
-        /// What comes after the end was durable, and is given up.
-        damaged: bool,
-        /// The list names segments that are not there.
-        stale: bool,
-    },
-    Writing,
-    Failed,
+/// What recovery found and left as it was.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    /// There is something after the end that was begun.
+    torn: bool,
+    /// What comes after the end was durable, and is to be given up.
+    damaged: bool,
+    /// The list names segments that are not there.
+    stale: bool,
 }
 
 impl<F: Files> Wal<F> {
@@ -106,33 +95,27 @@ impl<F: Files> Wal<F> {
     /// `Exists`; `Full`; `File`.
     pub fn create(files: F, limits: WalLimits) -> Result<Self, WalError> {
         limits.check();
-        let mut wal = Self {
-            files,
-            limits,
-            live: VecDeque::new(),
-            ready: VecDeque::new(),
-            spare: Vec::new(),
-            generation: 1,
-            offset: 0,
-            position: Position::default(),
-            seals: Seals::default(),
-            held: None,
-            state: State::Writing,
-            buffer: Vec::new(),
-        };
-        match List::load(&wal.files) {
-            Err(WalError::Missing { .. }) => {}
+        match List::load(&files) {
+            // Where only the list is gone it must not look as if there had never been a log.
+            Err(WalError::Missing { .. }) if !was_written(&files)? => {}
             Err(error @ WalError::File { .. }) => return Err(error),
             Ok(_) | Err(_) => return Err(WalError::Exists),
         }
-        if Seals::load(&wal.files).newest.is_some() {
-            // Only the list is gone. A log that was never finished has no seals.
-            return Err(WalError::Exists);
-        }
-        wal.sweep()?;
-        wal.seals.create(&mut wal.files)?;
-        wal.add_ready(limits.segment_bytes)?;
-        wal.enter_next();
+        let names = files.list().map_err(|error| WalError::of("", error))?;
+        let mut wal = Self {
+            disk: Disk::new(files),
+            limits,
+            pool: Pool::new(limits, Vec::new(), Vec::new(), None, &names),
+            offset: 0,
+            position: Position::default(),
+            seals: Seals::default(),
+            pending: None,
+            buffer: Vec::new(),
+        };
+        wal.pool.sweep(&mut wal.disk)?;
+        wal.seals.create(&mut wal.disk.files)?;
+        wal.pool.prepare_one(&mut wal.disk, 0)?;
+        wal.pool.enter_next(wal.position);
         wal.prepare()?;
         Ok(wal)
     }
@@ -154,22 +137,19 @@ impl<F: Files> Wal<F> {
             seals,
             stale,
         } = replay(&files)?;
+        let names = files.list().map_err(|error| WalError::of("", error))?;
         let wal = Self {
-            generation: next_generation(&files, &live, &ready)?,
-            files,
+            disk: Disk::new(files),
             limits,
-            live: live.into(),
-            ready: ready.into(),
-            spare: Vec::new(),
+            pool: Pool::new(limits, live, ready, recovered.held, &names),
             offset,
             position,
             seals,
-            held: recovered.held,
-            state: State::Recovered {
+            pending: Some(Pending {
                 torn: recovered.torn.is_some(),
                 damaged: recovered.damage.is_some(),
                 stale,
-            },
+            }),
             buffer: Vec::new(),
         };
         Ok((wal, recovered))
@@ -181,33 +161,31 @@ impl<F: Files> Wal<F> {
     /// # Errors
     /// `Full`: can be tried again. All others are final.
     pub fn resume(&mut self) -> Result<(), WalError> {
-        let State::Recovered {
-            torn,
-            damaged,
-            stale,
-        } = self.state
-        else {
-            return self.check();
+        self.disk.check()?;
+        let Some(pending) = self.pending else {
+            return Ok(());
         };
-        let seals = self.seals.create(&mut self.files);
-        seals.or_else(|error| self.end(error))?;
-        if damaged {
-            self.give_up_the_rest()?;
+        let made = self.seals.create(&mut self.disk.files);
+        self.disk.note(made)?;
+        if pending.damaged {
+            let (at, then) = (self.offset, self.position);
+            self.pool.give_up(&mut self.disk, Cut { at, then })?;
+            self.offset = 0;
         } else {
-            if torn {
+            if pending.torn {
                 self.clear_the_rest()?;
             }
             // The end may have been read from memory that a power cut empties.
-            let tail = self.tail_name();
-            self.sync(&tail)?;
-            self.sync_dir()?;
-            if stale {
-                self.store_list()?;
+            let tail = segment_name(self.pool.tail().generation);
+            self.disk.sync(&tail)?;
+            self.disk.sync_dir()?;
+            if pending.stale {
+                self.pool.store(&mut self.disk)?;
             }
         }
         // Only now: until the list was stored, what is out of it was the evidence of damage.
-        self.sweep()?;
-        self.state = State::Writing;
+        self.pool.sweep(&mut self.disk)?;
+        self.pending = None;
         Ok(())
     }
 
@@ -267,10 +245,7 @@ impl<F: Files> Wal<F> {
     /// `Full`: the log still works as long as what stands ready lasts. All others are final.
     pub fn prepare(&mut self) -> Result<(), WalError> {
         self.resume()?;
-        while self.ready.len() < self.limits.ready_segments {
-            self.add_ready(self.limits.segment_bytes)?;
-        }
-        Ok(())
+        self.pool.prepare(&mut self.disk)
     }
 
     /// Gives up segments that hold nothing but entries below `below`: they are in a checkpoint.
@@ -279,24 +254,7 @@ impl<F: Files> Wal<F> {
     /// `Full`: nothing is changed, and it can be tried again. All others are final.
     pub fn trim(&mut self, below: Index) -> Result<(), WalError> {
         self.resume()?;
-        let old = self
-            .live
-            .iter()
-            .take_while(|live| live.last < below)
-            .count();
-        // Term and vote of the last one are nowhere else, nor is the end of the log.
-        let old = old.min(self.live.len() - 1);
-        if old == 0 {
-            return Ok(());
-        }
-        let dropped: Vec<Live> = self.live.drain(..old).collect();
-        if let Err(error) = self.store_list() {
-            for live in dropped.into_iter().rev() {
-                self.live.push_front(live);
-            }
-            return Err(error);
-        }
-        self.retire(dropped.iter().map(|live| live.listed).collect())
+        self.pool.trim(&mut self.disk, below)
     }
 
     /// Drops all entries: the log begins anew just after `start`, which is in the tables. Term, vote
@@ -306,25 +264,14 @@ impl<F: Files> Wal<F> {
     /// `Full`: nothing is changed, and it can be tried again. All others are final.
     pub fn reset(&mut self, start: LogId) -> Result<(), WalError> {
         self.resume()?;
-        if self.ready.is_empty() {
-            self.add_ready(self.limits.segment_bytes)?;
-        }
-        let old = (
-            mem::take(&mut self.live),
-            self.offset,
-            self.position,
-            self.held,
-        );
-        self.position.last = start;
-        self.held = self.held.filter(|&held| start.index < held);
-        self.enter_next();
-        if let Err(error) = self.store_list() {
-            let fresh = self.live.pop_back().expect("a segment was entered");
-            self.ready.push_front(fresh.listed);
-            (self.live, self.offset, self.position, self.held) = old;
-            return Err(error);
-        }
-        self.retire(old.0.iter().map(|live| live.listed).collect())
+        let position = Position {
+            last: start,
+            ..self.position
+        };
+        self.pool.restart(&mut self.disk, position)?;
+        self.position = position;
+        self.offset = 0;
+        Ok(())
     }
 
     /// The last write that is durable.
@@ -348,22 +295,22 @@ impl<F: Files> Wal<F> {
     /// Bytes of all segments the log is in or has ready.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        self.listed().map(|listed| listed.bytes).sum()
+        self.pool.listed().map(|listed| listed.bytes).sum()
     }
 
     /// The directory.
     pub const fn files(&self) -> &F {
-        &self.files
+        &self.disk.files
     }
 
     /// The directory, to be used for other files of the member between calls.
     pub const fn files_mut(&mut self) -> &mut F {
-        &mut self.files
+        &mut self.disk.files
     }
 
     /// The directory, when the log is no longer needed.
     pub fn into_files(self) -> F {
-        self.files
+        self.disk.files
     }
 
     /// Writes a padded record to its place and syncs it.
@@ -377,145 +324,47 @@ impl<F: Files> Wal<F> {
         if !self.fits_here(record.len()) {
             self.leave(record.len())?;
         }
-        let tail = self.live.back().expect("a log has a segment").listed;
+        let tail = self.pool.tail();
         let name = segment_name(tail.generation);
         if self.offset == 0 {
             let opening = record::empty(Kind::Open, &self.position, tail.generation, 0);
-            self.write(&name, 0, &opening)?;
+            self.disk.write(&name, 0, &opening)?;
             self.offset = EMPTY_BYTES as u64;
         }
         frame::stamp(record, tail.generation, self.offset);
-        self.write(&name, self.offset, record)?;
-        self.sync(&name)?;
+        self.disk.write(&name, self.offset, record)?;
+        self.disk.sync(&name)?;
 
         let seals = is_empty && after.hard_state == self.position.hard_state;
         self.offset += record.len() as u64;
         self.position = after;
-        self.held = self.held.filter(|&held| after.last.index < held);
-        let live = self.live.back_mut().expect("a log has a segment");
-        live.last = live.last.max(highest);
+        self.pool.note(highest);
+        self.pool.heal(after.last);
         assert!(
             self.offset + EMPTY_BYTES as u64 <= tail.bytes,
-            "no room to close"
+            "no room to close {name}"
         );
         if seals {
-            let sealed = self.seals.write(&mut self.files, &self.position);
-            sealed.or_else(|error| self.fail(SEALS, error))?;
+            let sealed = self.seals.write(&mut self.disk.files, &self.position);
+            self.disk.note(sealed.map_err(|error| WalError::File {
+                file: SEALS.into(),
+                error,
+            }))?;
         }
         Ok(())
     }
 
     /// Closes the segment being written and goes on in the next, which has room for `bytes`.
     fn leave(&mut self, bytes: usize) -> Result<(), WalError> {
-        let needed = room_for(bytes).max(self.limits.segment_bytes);
-        if self.ready.front().is_none_or(|next| next.bytes < needed) {
-            // The order in the list is the order of the log: a larger one replaces those ready.
-            let small = mem::take(&mut self.ready);
-            if let Err(error) = self.add_ready(needed) {
-                self.ready = small;
-                return Err(error);
-            }
-            self.retire(small.into())?;
-        }
-        let tail = self.live.back().expect("a log has a segment").listed;
+        self.pool.prepare_one(&mut self.disk, room_for(bytes))?;
+        // The closing is durable before the next segment is used: it would be missed.
+        let tail = self.pool.tail();
         let name = segment_name(tail.generation);
         let closing = record::empty(Kind::Close, &self.position, tail.generation, self.offset);
-        self.write(&name, self.offset, &closing)?;
-        self.sync(&name)?;
-        self.enter_next();
-        Ok(())
-    }
-
-    /// Makes the first segment that stands ready the one being written.
-    fn enter_next(&mut self) {
-        let listed = self.ready.pop_front().expect("a segment stands ready");
-        self.live.push_back(Live {
-            listed,
-            start: self.position,
-            last: Index::ZERO,
-        });
+        self.disk.write(&name, self.offset, &closing)?;
+        self.disk.sync(&name)?;
+        self.pool.enter_next(self.position);
         self.offset = 0;
-    }
-
-    /// Adds a segment to those that stand ready, and to the list.
-    fn add_ready(&mut self, bytes: u64) -> Result<(), WalError> {
-        let listed = Listed {
-            generation: self.generation,
-            bytes,
-            cut: None,
-        };
-        let name = segment_name(self.generation);
-        let spare = self.spare.pop_if(|_| bytes == self.limits.segment_bytes);
-        match spare {
-            Some(spare) => self.rename(&spare, &name)?,
-            None => match self.files.allocate(&name, bytes) {
-                Ok(()) => {}
-                Err(FileError::Full) => return Err(WalError::Full),
-                Err(error) => return self.fail(&name, error),
-            },
-        }
-        self.generation += 1;
-        self.sync(&name)?;
-        self.sync_dir()?;
-        self.ready.push_back(listed);
-        if let Err(error) = self.store_list() {
-            self.ready.pop_back();
-            self.retire_file(name)?;
-            return Err(error);
-        }
-        Ok(())
-    }
-
-    /// Takes files out of use that are no longer in the list.
-    fn retire(&mut self, listed: Vec<Listed>) -> Result<(), WalError> {
-        for listed in listed {
-            self.retire_file(segment_name(listed.generation))?;
-        }
-        Ok(())
-    }
-
-    fn retire_file(&mut self, name: String) -> Result<(), WalError> {
-        let whole = self.files.len(&name) == Ok(self.limits.segment_bytes);
-        if whole && self.spare.len() < self.limits.spare_segments {
-            self.spare.push(name);
-            return Ok(());
-        }
-        match self.files.remove(&name) {
-            Ok(()) | Err(FileError::NotFound) => Ok(()),
-            Err(error) => self.fail(&name, error),
-        }
-    }
-
-    /// Takes out of use what is not in the list, and removes what was being replaced.
-    fn sweep(&mut self) -> Result<(), WalError> {
-        let names = self.files.list().or_else(|error| self.fail("", error))?;
-        let known: Vec<u64> = self.listed().map(|listed| listed.generation).collect();
-        self.spare.clear();
-        for name in names {
-            let unlisted = generation_of(&name).is_some_and(|g| !known.contains(&g));
-            if unlisted {
-                self.retire_file(name)?;
-            } else if small::is_leftover(&name) {
-                self.remove(&name)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes on in a new segment as things stood before the damage, but for term, vote and count.
-    fn give_up_the_rest(&mut self) -> Result<(), WalError> {
-        let cut = Cut {
-            at: self.offset,
-            then: self.position,
-        };
-        let tail = self.live.back_mut().expect("a log has a segment");
-        let uncut = tail.listed.cut.replace(cut);
-        if let Err(error) = self.add_ready(self.limits.segment_bytes) {
-            let tail = self.live.back_mut().expect("a log has a segment");
-            tail.listed.cut = uncut;
-            return Err(error);
-        }
-        self.enter_next();
         Ok(())
     }
 
@@ -523,118 +372,48 @@ impl<F: Files> Wal<F> {
     /// come back.
     fn clear_the_rest(&mut self) -> Result<(), WalError> {
         const PIECE_BYTES: u64 = 1 << 20;
-        let tail = self.live.back().expect("a log has a segment").listed;
+        let tail = self.pool.tail();
         let name = segment_name(tail.generation);
         let mut at = self.offset;
         while at < tail.bytes {
             let piece = (tail.bytes - at).min(PIECE_BYTES);
             let zeros = vec![0; usize::try_from(piece).expect("a piece fits memory")];
-            self.write(&name, at, &zeros)?;
+            self.disk.write(&name, at, &zeros)?;
             at += piece;
         }
         Ok(())
     }
 
-    fn store_list(&mut self) -> Result<(), WalError> {
-        let list = List {
-            start: self.live.front().map_or(self.position, |live| live.start),
-            segments: self.listed().copied().collect(),
-            held: self.held,
-        };
-        let mut stored = list.store(&mut self.files);
-        if stored == Err(WalError::Full)
-            && let Some(spare) = self.spare.pop()
-        {
-            // A full disk must not keep the log from giving up segments.
-            self.remove(&spare)?;
-            stored = list.store(&mut self.files);
-        }
-        stored.or_else(|error| self.end(error))
-    }
-
-    fn listed(&self) -> impl Iterator<Item = &Listed> {
-        let live = self.live.iter().map(|live| &live.listed);
-        live.chain(&self.ready)
-    }
-
-    fn tail_name(&self) -> String {
-        let tail = self.live.back().expect("a log has a segment").listed;
-        segment_name(tail.generation)
-    }
-
     /// Whether a record of `bytes` fits what is left of the segment being written, with its end.
     fn fits_here(&self, bytes: usize) -> bool {
-        let tail = self.live.back().expect("a log has a segment").listed;
         let opening = if self.offset == 0 { EMPTY_BYTES } else { 0 };
-        self.offset + (opening + bytes + EMPTY_BYTES) as u64 <= tail.bytes
+        self.offset + (opening + bytes + EMPTY_BYTES) as u64 <= self.pool.tail().bytes
     }
 
     const fn fits_a_segment(&self, bytes: usize) -> bool {
         room_for(bytes) <= self.limits.segment_bytes
     }
+}
 
-    const fn check(&self) -> Result<(), WalError> {
-        match self.state {
-            State::Recovered { .. } | State::Writing => Ok(()),
-            State::Failed => Err(WalError::Failed),
-        }
-    }
-
-    fn write(&mut self, name: &str, at: u64, bytes: &[u8]) -> Result<(), WalError> {
-        let written = self.files.write_at(name, at, bytes);
-        written.or_else(|error| self.fail(name, error))
-    }
-
-    fn sync(&mut self, name: &str) -> Result<(), WalError> {
-        self.files
-            .sync(name)
-            .or_else(|error| self.fail(name, error))
-    }
-
-    fn sync_dir(&mut self) -> Result<(), WalError> {
-        self.files.sync_dir().or_else(|error| self.fail("", error))
-    }
-
-    fn rename(&mut self, from: &str, to: &str) -> Result<(), WalError> {
-        let renamed = self.files.rename(from, to);
-        renamed.or_else(|error| self.fail(from, error))
-    }
-
-    fn remove(&mut self, name: &str) -> Result<(), WalError> {
-        self.files
-            .remove(name)
-            .or_else(|error| self.fail(name, error))
-    }
-
-    /// The end of the log: what is durable is unknown now (SIMULATION.md D11).
-    fn fail<T>(&mut self, file: &str, error: FileError) -> Result<T, WalError> {
-        self.end(WalError::File {
-            file: file.into(),
-            error,
-        })
-    }
-
-    fn end<T>(&mut self, error: WalError) -> Result<T, WalError> {
-        if error != WalError::Full {
-            self.state = State::Failed;
-        }
-        Err(error)
-    }
+/// Whether any record of a log is there. A call of `create` that was cut short leaves none.
+fn was_written<F: Files>(files: &F) -> Result<bool, WalError> {
+    let names = files.list().map_err(|error| WalError::of("", error))?;
+    let is_used = |generation| {
+        let mut header = [0; frame::HEADER_BYTES];
+        let read = files.read_at(&segment_name(generation), 0, &mut header);
+        read.is_ok() && frame::begins(&header, generation, 0)
+    };
+    let sealed = Seals::load(files).newest.is_some();
+    Ok(sealed
+        || names
+            .iter()
+            .filter_map(|name| generation_of(name))
+            .any(is_used))
 }
 
 /// The bytes of a segment that takes a record of `bytes`, its header and its end.
 const fn room_for(bytes: usize) -> u64 {
     (bytes.next_multiple_of(frame::ALIGNMENT) + 2 * EMPTY_BYTES) as u64
-}
-
-/// Above that of any file there is: whatever these still say is of an older one.
-fn next_generation<F: Files>(files: &F, live: &[Live], ready: &[Listed]) -> Result<u64, WalError> {
-    let names = files.list().map_err(|error| WalError::of("", error))?;
-    let found = names.iter().filter_map(|name| generation_of(name));
-    let live = live.iter().map(|live| live.listed.generation);
-    let ready = ready.iter().map(|listed| listed.generation);
-    let highest = found.chain(live).chain(ready).max().unwrap_or(0);
-    Ok(highest + 1)
 }
 
 fn put_entries(buffer: &mut Vec<u8>, write: &Write) {

@@ -1,4 +1,13 @@
 //! Golden scripts, the paper, the store against its model, damage, and the rules of the project.
 
+mod chaos;
+mod cluster;
+mod codec;
+mod model;
+mod paper;
+mod replica;
+mod scripts;
+mod store;
+mod store_against_model;
 mod tidy;
 mod wal;

@@ -1,6 +1,8 @@
 //! The log on disk against a model of it, on a disk with bad habits (SIMULATION.md §3, D1–D14).
 
+use std::fmt::Write as _;
 use std::sync::Arc;
+use std::{env, fs};
 
 use quorate_core::raft::{Entry, Payload};
 use quorate_core::rng::Rng;
@@ -301,6 +303,7 @@ fn what_was_written_is_read() {
         let mut rng = Rng::new(seed);
         let mut wal = create();
         let mut model = Model::default();
+        let mut trimmed = Index(1);
         for _ in 0..60 {
             let mut writes = Vec::new();
             for _ in 0..=rng.below(4) {
@@ -310,8 +313,9 @@ fn what_was_written_is_read() {
             }
             wal.append_all(&writes).unwrap();
             if rng.below(5) == 0 {
-                wal.trim(Index(rng.below(model.last().index.0 + 2)))
-                    .unwrap();
+                let below = Index(rng.below(model.last().index.0 + 2));
+                wal.trim(below).unwrap();
+                trimmed = trimmed.max(below);
             }
             if rng.below(20) == 0 {
                 model.start = LogId {
@@ -332,6 +336,8 @@ fn what_was_written_is_read() {
                     model.matches(&recovered),
                     "seed {seed}\n{model:#?}\n{recovered:#?}"
                 );
+                let kept = recovered.start == model.start || recovered.start.index < trimmed;
+                assert!(kept, "seed {seed}: {} of {trimmed}", recovered.start);
                 wal = again;
             }
         }
@@ -341,7 +347,7 @@ fn what_was_written_is_read() {
 /// All of them, but few of the zeros around the seals.
 fn offsets(files: &MemoryFiles, name: &str) -> Vec<usize> {
     let all = 0..files.bytes(name).len();
-    let dense = |offset: &usize| name != "wal.seals" || offset % 4096 < 80 || offset % 256 == 0;
+    let dense = |offset: &usize| name != "wal.seals" || offset % 4096 < 80 || offset % 256 < 2;
     all.filter(dense).collect()
 }
 
@@ -436,8 +442,13 @@ fn zeroed_and_unreadable_sectors_are_harmless_or_seen() {
 
 #[test]
 fn a_file_that_is_cut_or_gone_is_harmless_or_missed() {
-    for seed in 20..24 {
-        let (files, states) = sealed(seed, 10, seed % 2 == 0);
+    for seed in 20..26 {
+        let (files, states) = if seed < 24 {
+            sealed(seed, 10, seed % 2 == 0)
+        } else {
+            let (wal, states) = written(seed, 10, false);
+            (wal.into_files(), states)
+        };
         for name in files.list().unwrap() {
             for bytes in offsets(&files, &name) {
                 let context = format!("seed {seed}, {name} cut to {bytes}");
@@ -729,4 +740,192 @@ fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
         "{}",
         wal.disk_bytes()
     );
+}
+
+/// These bytes are on disks. A difference here is a new version of the format, or a mistake.
+#[test]
+fn the_format_stays_what_it_is() {
+    let mut wal = create();
+    let hard_state = HardState {
+        term: Term(1),
+        vote: Some(NodeId(7)),
+    };
+    let entries = [1, 2].map(|index| Entry {
+        id: LogId {
+            term: Term(1),
+            index: Index(index),
+        },
+        stamp: ClusterTime(1000 * index),
+        payload: Payload::Empty,
+    });
+    for (seq, entries) in [(1, entries.to_vec()), (2, vec![])] {
+        let write = Write {
+            seq: WriteSeq(seq),
+            hard_state,
+            entries: entries.into(),
+        };
+        wal.append(&write).unwrap();
+    }
+    let mut text = String::new();
+    for name in wal.files().list().unwrap() {
+        for (number, line) in wal.files().bytes(&name).chunks(32).enumerate() {
+            if line.iter().any(|&byte| byte != 0) {
+                let hex: String = line.iter().map(|byte| format!("{byte:02x}")).collect();
+                writeln!(text, "{name} {:04x}: {hex}", 32 * number).unwrap();
+            }
+        }
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/wal.txt");
+    if env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(path, &text).unwrap();
+    }
+    assert_eq!(text, fs::read_to_string(path).unwrap());
+}
+
+/// What closes a segment is durable before the next one is used: without it a power cut could hide
+/// that the next one is gone.
+#[test]
+fn a_used_segment_is_missed_after_a_power_cut_too() {
+    for seed in 50..70 {
+        let (wal, states) = written(seed, 10, false);
+        let mut files = wal.into_files();
+        files.crash(|| false);
+        for name in files.list().unwrap() {
+            let mut files = files.clone();
+            files.lose(&name);
+            let context = format!("seed {seed}, {name} is gone");
+            assert_ne!(check(&files, &states, &context), Verdict::Lost, "{context}");
+        }
+    }
+}
+
+/// Until damage is given up for good its evidence stays: a crash on the way hides nothing.
+#[test]
+fn a_crash_while_damage_is_given_up_hides_nothing() {
+    let mut resumed = 0;
+    for seed in 70..78 {
+        // Not at rest: all that shows the damage is in the segments that will be given up.
+        let (wal, states) = written(seed, 10, false);
+        for changes in 0..24 {
+            let mut files = wal.files().clone();
+            files.zero("wal.0000000001", 72..1024);
+            let (mut wal, before) = Wal::recover(&mut files, TINY).unwrap();
+            assert!(before.damage.is_some(), "seed {seed}");
+            wal.files_mut().fail_after(Some(changes));
+            resumed += u32::from(wal.resume().is_ok());
+            let mut rng = Rng::new(seed * 100 + changes);
+            files.crash(|| rng.below(2) == 0);
+            let (_, after) = Wal::recover(files, TINY).unwrap();
+            assert_eq!(after.held, before.held, "seed {seed}, {changes} changes");
+            assert_eq!(after.hard_state, states.last().unwrap().hard_state);
+            assert_eq!(after.entries, before.entries);
+        }
+    }
+    assert!(resumed > 0, "it never came to an end");
+}
+
+/// What was begun and given up is gone from the disk before anything new is written.
+#[test]
+fn a_torn_tail_is_cleared() {
+    let (wal, _) = written(80, 10, false);
+    let mut files = wal.into_files();
+    let names = files.list().unwrap();
+    let used = |name: &&String| name.starts_with("wal.0") && files.bytes(name)[0] != 0;
+    let name = names.iter().rfind(used).unwrap().clone();
+    let end = files
+        .bytes(&name)
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .unwrap();
+    files.flip(&name, end, 0xff);
+    let (mut wal, recovered) = Wal::recover(files, TINY).unwrap();
+    let torn = recovered.torn.unwrap();
+    assert_eq!(torn.file, name);
+    let from = usize::try_from(torn.offset).unwrap();
+    assert!(from < end);
+    assert!(
+        wal.files().bytes(&name)[from..]
+            .iter()
+            .any(|&byte| byte != 0),
+        "read-only"
+    );
+    wal.resume().unwrap();
+    assert!(
+        wal.files().bytes(&name)[from..]
+            .iter()
+            .all(|&byte| byte == 0)
+    );
+}
+
+/// The seal before the last one stays: a seal that is torn takes none with it.
+#[test]
+fn seals_are_written_in_turn() {
+    let (files, states) = sealed(90, 3, false);
+    let mut wal = Wal::recover(files, TINY).unwrap().0;
+    let mut model = states.last().unwrap().clone();
+    let mut last = None;
+    for _ in 0..3 {
+        let before = wal.files().bytes("wal.seals").to_vec();
+        let seal = model.seal();
+        model.apply(&seal);
+        wal.append(&seal).unwrap();
+        let after = wal.files().bytes("wal.seals");
+        let changed = [0..4096, 4096..8192].map(|slot| before[slot.clone()] != after[slot]);
+        assert!(changed[0] != changed[1], "{changed:?}");
+        assert_ne!(last, Some(changed), "the same one again");
+        last = Some(changed);
+    }
+}
+
+/// Only a single write may be larger than a segment: many small ones are split.
+#[test]
+fn many_writes_are_split_at_segments() {
+    let mut wal = create();
+    let mut model = Model::default();
+    let mut rng = Rng::new(12);
+    let mut writes = Vec::new();
+    for _ in 0..100 {
+        let write = model.next_write(&mut rng);
+        if write.entries.len() <= 1 {
+            model.apply(&write);
+            writes.push(write);
+        }
+    }
+    wal.append_all(&writes).unwrap();
+    for name in wal.files().list().unwrap() {
+        assert!(
+            name == "wal.seals" || wal.files().len(&name).unwrap() <= 1024,
+            "{name}"
+        );
+    }
+    let (_, recovered) = reopen(wal);
+    assert!(model.matches(&recovered));
+}
+
+/// Wherever exactly the room ends: nothing is lost, and it goes on when there is more.
+#[test]
+fn full_at_any_byte_heals() {
+    for slack in (0..1400).step_by(24) {
+        let mut wal = create();
+        let mut model = Model::default();
+        let mut rng = Rng::new(slack);
+        let capacity = wal.files().used() + slack;
+        wal.files_mut().set_capacity(Some(capacity));
+        let write = loop {
+            let write = model.next_write(&mut rng);
+            match wal.append(&write) {
+                Ok(()) => model.apply(&write),
+                Err(error) => {
+                    assert_eq!(error, WalError::Full, "slack {slack}");
+                    break write;
+                }
+            }
+        };
+        assert_eq!(wal.prepare(), Err(WalError::Full), "slack {slack}");
+        wal.files_mut().set_capacity(None);
+        wal.append(&write).unwrap();
+        model.apply(&write);
+        let (_, recovered) = reopen(wal);
+        assert!(model.matches(&recovered), "slack {slack}");
+    }
 }

@@ -1,0 +1,234 @@
+//! Starting the threads of a member, and ending them in order.
+
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use quorate_core::Replica;
+use tokio::sync::oneshot;
+use tokio::task;
+use tracing::{error, info};
+
+use crate::checkpoint::Checkpoints;
+use crate::clock::Clock;
+use crate::config::Options;
+use crate::directory::Home;
+use crate::driver::{Driver, Mail, Shared, Workers};
+use crate::error::{Fatal, StartError};
+use crate::files::Room;
+use crate::history::Reader;
+use crate::inbox::Inbox;
+use crate::metrics::Metrics;
+use crate::node::Node;
+use crate::recover::{Start, recover};
+use crate::reserve::Reserve;
+use crate::wal::Writer;
+
+/// Starts the member in `options.data_dir`, which is made first if it is empty and may be.
+///
+/// When this returns the member runs; alone, it leads within an election timeout.
+///
+/// # Errors
+/// See [`StartError`]: each says who has to do what.
+///
+/// # Panics
+/// Where the limits contradict each other (see [`Options::check`]), or outside a tokio runtime.
+pub async fn start(options: Options) -> Result<(Node, Running), StartError> {
+    let started = task::spawn_blocking(move || start_blocking(options, Room::default())).await;
+    started.unwrap_or_else(|failed| panic::resume_unwind(failed.into_panic()))
+}
+
+/// As [`start`], from a thread that may block.
+pub(crate) fn start_blocking(options: Options, room: Room) -> Result<(Node, Running), StartError> {
+    options.check();
+    let home = Home::open(&options, room)?;
+    let start = recover(&home, &options)?;
+    let shared = Arc::new(Shared {
+        inbox: Inbox::new(options.inbox_max),
+        id: start.opening.node,
+        birth: start.opening.birth.clone(),
+        metrics: Metrics::new(),
+        watch_credit: options.watch_credit,
+    });
+    let (ended, end) = oneshot::channel();
+    let node = Node::new(Arc::clone(&shared));
+    let path = options.data_dir.clone();
+    let member = {
+        let shared = Arc::clone(&shared);
+        move || {
+            let result = run(home, start, &options, &shared);
+            if let Err(fatal) = &result {
+                error!(%fatal, "this member stops");
+            }
+            let _ = ended.send(result);
+        }
+    };
+    Builder::new()
+        .name("quorate".to_owned())
+        .spawn(member)
+        .map_err(|e| StartError::io("start a thread for", &path, e))?;
+    Ok((node, Running { shared, end }))
+}
+
+/// A member that runs. Dropped, it is asked to stop, and nobody waits for it.
+#[derive(Debug)]
+pub struct Running {
+    shared: Arc<Shared>,
+    end: oneshot::Receiver<Result<(), Fatal>>,
+}
+
+impl Running {
+    /// Waits until the member has ended, by itself or after [`Running::ask_to_stop`]. Its directory
+    /// is free then.
+    ///
+    /// # Errors
+    /// What it ended of.
+    ///
+    /// # Panics
+    /// Where it is asked again after it has told.
+    pub async fn ended(&mut self) -> Result<(), Fatal> {
+        (&mut self.end).await.unwrap_or_else(|_| {
+            Err(Fatal::Panic {
+                thread: "quorate",
+                message: "it is gone without a word".to_owned(),
+            })
+        })
+    }
+
+    /// Asks it to take in nothing new, finish what is begun, make a last checkpoint and end.
+    pub fn ask_to_stop(&self) {
+        let _ = self.shared.inbox.send(Mail::Shutdown);
+    }
+
+    /// Asks it to stop and waits until it has.
+    ///
+    /// # Errors
+    /// As [`Running::ended`].
+    pub async fn stop(mut self) -> Result<(), Fatal> {
+        self.ask_to_stop();
+        self.ended().await
+    }
+
+    /// Ends it as if the process were killed, and waits until its directory is free.
+    #[cfg(test)]
+    pub(crate) async fn kill(mut self) {
+        let _ = self
+            .shared
+            .inbox
+            .send(Mail::Fatal(Fatal::Log("killed".to_owned())));
+        let _ = self.ended().await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.ask_to_stop();
+    }
+}
+
+/// The life of a member, on its own thread: the driver runs here, its workers beside it.
+fn run(home: Home, start: Start, options: &Options, shared: &Arc<Shared>) -> Result<(), Fatal> {
+    let clock = Clock::start();
+    let workers = Workers {
+        // Bounded by core: one write, one checkpoint in flight, one read for each slice.
+        log: Arc::new(Inbox::new(usize::MAX)),
+        checkpoints: Arc::new(Inbox::new(usize::MAX)),
+        history: Arc::new(Inbox::new(usize::MAX)),
+    };
+    let log = Writer::new(
+        start.log,
+        Arc::clone(&workers.log),
+        Arc::clone(shared),
+        Reserve::new(home.reserve(), options.reserve_bytes, home.room()),
+    );
+    let checkpoints = Checkpoints::new(
+        start.tables,
+        home.tables(start.generation),
+        home.history(),
+        home.room(),
+        Arc::clone(&workers.checkpoints),
+        Arc::clone(&workers.log),
+        Arc::clone(shared),
+    );
+    let reader = Reader::new(
+        home.history(),
+        Arc::clone(&workers.history),
+        Arc::clone(shared),
+    );
+    let threads = [
+        spawn("log", shared, move || log.run()),
+        spawn("checkpoint", shared, move || checkpoints.run()),
+        spawn("history", shared, move || reader.run()),
+    ];
+
+    let replica = Replica::new(options.core.clone(), start.opening, clock.now());
+    let driver = Driver::new(
+        replica,
+        clock,
+        Arc::clone(shared),
+        workers.clone(),
+        options.request_timeout,
+        options.checkpoint_patience,
+    );
+    let result = caught("driver", move || driver.run());
+
+    // Whoever still waits learns that there will be no answer.
+    shared.inbox.abandon();
+    match &result {
+        Ok(()) => {
+            workers.log.close();
+            workers.checkpoints.close();
+            workers.history.close();
+        }
+        // Nothing that was not acknowledged needs to be written any more.
+        Err(_) => {
+            workers.log.abandon();
+            workers.checkpoints.abandon();
+            workers.history.abandon();
+        }
+    }
+    // A thread stuck in the table store cannot be waited for; the end of the process ends it.
+    if !matches!(result, Err(Fatal::Stuck { .. })) {
+        for thread in threads {
+            thread.join().expect("a worker's panic is caught in it");
+        }
+    }
+    drop(home);
+    info!("stopped");
+    result
+}
+
+/// Runs a worker on a thread of its own. Its failure, or its panic, is the member's end.
+fn spawn(
+    name: &'static str,
+    shared: &Arc<Shared>,
+    body: impl FnOnce() -> Result<(), Fatal> + Send + 'static,
+) -> JoinHandle<()> {
+    let shared = Arc::clone(shared);
+    let run = move || {
+        if let Err(fatal) = caught(name, body) {
+            let _ = shared.inbox.send(Mail::Fatal(fatal));
+        }
+    };
+    Builder::new()
+        .name(format!("quorate-{name}"))
+        .spawn(run)
+        .expect("the system gives a member its four threads")
+}
+
+fn caught(thread: &'static str, body: impl FnOnce() -> Result<(), Fatal>) -> Result<(), Fatal> {
+    // What the body owned is dropped by the unwinding, and nothing else of it is seen again.
+    panic::catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        Err(Fatal::Panic {
+            thread,
+            message: words(&*panic),
+        })
+    })
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<String>().map(String::as_str);
+    let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+    words.unwrap_or("no words").to_owned()
+}

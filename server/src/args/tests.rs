@@ -1,0 +1,203 @@
+use super::*;
+
+fn asked(args: &[&str], environment: &[(&str, &str)]) -> Result<Asked, UsageError> {
+    parse(
+        args.iter().map(OsString::from),
+        environment
+            .iter()
+            .map(|(name, value)| (OsString::from(name), OsString::from(value))),
+    )
+}
+
+fn options(args: &[&str], environment: &[(&str, &str)]) -> Options {
+    match asked(args, environment) {
+        Ok(Asked::Serve(options)) => *options,
+        other => panic!("{args:?}: {other:?}"),
+    }
+}
+
+fn check_refused(args: &[&str], expected: &str) {
+    let error = asked(args, &[]).expect_err("a command line that cannot be served");
+    assert_eq!(error.to_string(), expected, "{args:?}");
+    assert!(!error.to_string().contains('\n'), "one line");
+}
+
+#[test]
+fn without_flags_it_serves_one_member_here() {
+    let options = options(&[], &[]);
+    assert_eq!(options.data_dir.to_str(), Some("default.quorate"));
+    assert_eq!(options.listen.len(), 1);
+    assert_eq!(options.listen[0].addresses[0].to_string(), "127.0.0.1:2379");
+    assert_eq!(options.advertise_client_urls, ["http://127.0.0.1:2379"]);
+    assert_eq!(options.history_age, std::time::Duration::from_secs(259_200));
+    assert_eq!(options.history_bytes, 512 << 20);
+    assert_eq!(options.history_events, 0);
+    assert_eq!(options.value_bytes_max, 1_572_864);
+    assert!(options.cluster.may_format);
+    assert!(options.warnings.is_empty());
+}
+
+#[test]
+fn every_spelling_of_a_flag_counts() {
+    for args in [
+        &["--name", "a"][..],
+        &["--name=a"],
+        &["-name", "a"],
+        &["-name=a"],
+        &["--name=b", "-name", "a"],
+    ] {
+        assert_eq!(options(args, &[]).cluster.name, "a", "{args:?}");
+        assert_eq!(options(args, &[]).data_dir.to_str(), Some("a.quorate"));
+    }
+    for args in [
+        &["--debug"][..],
+        &["-debug"],
+        &["--debug=True"],
+        &["-debug=1"],
+    ] {
+        assert_eq!(options(args, &[]).log_level, "debug", "{args:?}");
+    }
+    assert_eq!(options(&["--debug", "--debug=F"], &[]).log_level, "info");
+}
+
+#[test]
+fn a_flag_beats_the_environment_and_quorate_beats_etcd() {
+    let etcd = ("ETCD_NAME", "e");
+    let quorate = ("QUORATE_NAME", "q");
+    assert_eq!(options(&[], &[etcd]).cluster.name, "e");
+    assert_eq!(options(&[], &[quorate, etcd]).cluster.name, "q");
+    assert_eq!(options(&["-name=f"], &[quorate, etcd]).cluster.name, "f");
+    let empty = options(&[], &[("ETCD_HISTORY_EVENTS", "")]);
+    assert_eq!(empty.history_events, 0);
+    assert_eq!(options(&[], &[("ETCD_DEBUG", "true")]).log_level, "debug");
+}
+
+#[test]
+fn what_has_no_effect_is_taken_with_one_warning() {
+    let given = options(
+        &[
+            "--enable-v2",
+            "--snapshot-count",
+            "10000",
+            "-max-wals=5",
+            "--enable-v2=true",
+            "--name=x",
+        ],
+        &[
+            ("ETCD_AUTO_COMPACTION_RETENTION", "1"),
+            ("ETCD_UNKNOWN_THING", "1"),
+            ("HOME", "/"),
+        ],
+    );
+    assert_eq!(given.cluster.name, "x");
+    assert_eq!(
+        given.warnings,
+        [
+            "flags without effect here: --auto-compaction-retention --enable-v2 --max-wals \
+             --snapshot-count",
+            "variables of the environment that name no flag: ETCD_UNKNOWN_THING",
+        ]
+    );
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_in_one_line() {
+    check_refused(&["--nme=x"], "unknown flag --nme: did you mean --name?");
+    check_refused(&["--zzzzzz"], "unknown flag --zzzzzz: see quorate --help");
+    check_refused(&["serve"], "\"serve\" is no flag: see quorate --help");
+    check_refused(&["--name"], "--name needs a value");
+    check_refused(
+        &["--history-events=x"],
+        "--history-events=x: invalid digit found in string",
+    );
+    check_refused(
+        &["--local-reads=x"],
+        "--local-reads=x: expected one of asked, never",
+    );
+    check_refused(
+        &["--cert-file=x"],
+        "--cert-file is a flag of etcd that this version of quorate does not serve",
+    );
+    check_refused(
+        &["--cors=https://example.com"],
+        "--cors=https://example.com is not served by this version of quorate, only --cors=*",
+    );
+    check_refused(
+        &["--strict-reconfig-check=false"],
+        "--strict-reconfig-check=false is not served: members change safely only",
+    );
+    check_refused(
+        &["--election-timeout=200"],
+        "--heartbeat-interval must be above 0, and --election-timeout at least five times as long \
+         and at most 50000: they are 100 and 200 ms",
+    );
+}
+
+#[test]
+fn urls_to_listen_on_are_addresses() {
+    let listen = |url: &str| options(&["--listen-client-urls", url], &[]).listen;
+    let texts = |listen: &[Listen]| {
+        let all = listen.iter().flat_map(|listen| &listen.addresses);
+        all.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        texts(&listen("http://localhost:1,http://[::1]:2/")),
+        ["127.0.0.1:1", "[::1]:1", "[::1]:2"]
+    );
+    for (url, why) in [
+        (
+            "https://127.0.0.1:1",
+            "TLS is not served by this version of quorate",
+        ),
+        ("127.0.0.1:1", "a URL must begin with http://"),
+        (
+            "http://127.0.0.1",
+            "a URL must have the form http://host:port",
+        ),
+        ("http://127.0.0.1:1/x", "a URL must not contain a path"),
+        (
+            "http://example.com:1",
+            "listening needs an IP address or localhost, not a name",
+        ),
+    ] {
+        let expected = format!("--listen-client-urls: {url}: {why}");
+        check_refused(&["--listen-client-urls", url], &expected);
+    }
+    let everywhere = options(&["--listen-client-urls=http://0.0.0.0:1"], &[]);
+    assert_eq!(everywhere.warnings.len(), 1);
+}
+
+#[test]
+fn the_initial_cluster_must_be_this_member_alone() {
+    let cluster = |members: &str| asked(&["--name=a", "--initial-cluster", members], &[]);
+    assert!(cluster("a=http://127.0.0.1:2380").is_ok());
+    assert!(cluster("a=http://127.0.0.1:2380,a=http://127.0.0.1:2381").is_ok());
+    check_refused(
+        &["--initial-cluster=a=http://h:1,b=http://h:2", "--name=a"],
+        "--initial-cluster names 2 members: this version of quorate serves one, several come with \
+         the next release",
+    );
+    check_refused(
+        &["--initial-cluster=b=http://h:2", "--name=a"],
+        "--initial-cluster does not name this member, \"a\"",
+    );
+    check_refused(
+        &["--initial-cluster=a", "--name=a"],
+        "--initial-cluster: \"a\" is not NAME=URL",
+    );
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for (arg, expected) in [
+        ("--help", "--listen-client-urls <URLS>"),
+        ("-help", "--history-age <TIME>"),
+        ("-h", "--name <NAME>"),
+        ("--version", concat!("quorate ", env!("CARGO_PKG_VERSION"))),
+    ] {
+        match asked(&[arg], &[]) {
+            Ok(Asked::Print(text)) => assert!(text.contains(expected), "{arg}: {text}"),
+            other => panic!("{arg}: {other:?}"),
+        }
+    }
+}
