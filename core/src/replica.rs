@@ -102,7 +102,10 @@ impl Replica {
                 configuration: birth.configuration(),
                 hard_state,
                 log_start,
-                start_stamp: store.clock(),
+                // A log that begins below the checkpoint begins with stamps below the store's clock.
+                start_stamp: entries
+                    .first()
+                    .map_or(store.clock(), |first| store.clock().min(first.stamp)),
                 entries,
                 applied: store.applied(),
                 persisted,

@@ -12,6 +12,7 @@ use tracing::{debug, error, warn};
 use crate::callers::Callers;
 use crate::checkpoint::CheckpointMail;
 use crate::clock::Clock;
+use crate::config::Options;
 use crate::error::Fatal;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
@@ -120,18 +121,17 @@ impl Driver {
         clock: Clock,
         shared: Arc<Shared>,
         workers: Workers,
-        request_timeout: Duration,
-        checkpoint_patience: Duration,
+        options: &Options,
     ) -> Self {
         Self {
             replica,
             clock,
-            callers: Callers::new(request_timeout),
+            callers: Callers::new(options.request_timeout),
             streams: Streams::new(Arc::clone(&shared)),
             shared,
             workers,
             checkpoint: None,
-            checkpoint_patience,
+            checkpoint_patience: options.checkpoint_patience,
             leader: None,
             stop: None,
         }

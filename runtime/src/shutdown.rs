@@ -162,16 +162,13 @@ fn run(home: Home, start: Start, options: &Options, shared: &Arc<Shared>) -> Res
         spawn("history", shared, move || reader.run()),
     ];
 
-    let replica = Replica::new(options.core.clone(), start.opening, clock.now());
-    let driver = Driver::new(
-        replica,
-        clock,
-        Arc::clone(shared),
-        workers.clone(),
-        options.request_timeout,
-        options.checkpoint_patience,
-    );
-    let result = caught("driver", move || driver.run());
+    let result = {
+        let (shared, workers) = (Arc::clone(shared), workers.clone());
+        caught("driver", || {
+            let replica = Replica::new(options.core.clone(), start.opening, clock.now());
+            Driver::new(replica, clock, shared, workers, options).run()
+        })
+    };
 
     // Whoever still waits learns that there will be no answer.
     shared.inbox.abandon();
