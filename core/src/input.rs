@@ -6,7 +6,10 @@ use crate::store::{Changes, Command, Filter, HistoryLost, Query, SliceEvents, Sl
 
 /// One thing that happened. Absorbed by [`Replica::step`](crate::Replica::step), which never fails:
 /// what cannot be done is answered by an [`Output`](crate::Output).
+///
+/// A generator of arbitrary inputs passes over those that hand back what an output carried.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Input {
     /// The clock reached [`Replica::deadline`](crate::Replica::deadline). Harmless at any time.
     Deadline,
@@ -71,11 +74,13 @@ pub enum Input {
         applied: LogId,
     },
     /// The checkpoint in flight failed; its changes come back and are merged under newer ones.
+    #[cfg_attr(feature = "arbitrary", arbitrary(skip))]
     CheckpointFailed {
         /// What [`Output::Checkpoint`](crate::Output::Checkpoint) carried.
         changes: Changes,
     },
     /// A slice of history was read back for those who need it.
+    #[cfg_attr(feature = "arbitrary", arbitrary(skip))]
     HistoryRead {
         /// Which.
         slice: SliceId,

@@ -80,6 +80,7 @@ pub enum Output {
 
 /// What must reach the disk in one piece and in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Write {
     /// Its name. Dense.
     pub seq: WriteSeq,

@@ -92,16 +92,6 @@ impl Replica {
             birth.founder(node).is_some(),
             "{node} is none of the founders"
         );
-        // What a majority holds can be in the tables before its term is in the log here. No vote was
-        // given in that term: it would have been written first.
-        let hard_state = if hard_state.term < store.applied().term {
-            HardState {
-                term: store.applied().term,
-                vote: None,
-            }
-        } else {
-            hard_state
-        };
         // The log may begin before what the store has applied: the store's clock is ahead of it.
         let start_stamp = entries
             .first()

@@ -10,6 +10,7 @@ use crate::raft::entry::{Entries, Entry, Payload};
 /// What travels between members. Dropped on receipt unless the birth record and both disks are the
 /// ones the receiver knows (DESIGN.md §4): a wiped disk is another member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Message {
     /// The hash of the birth record of the sender's cluster.
     pub birth: u128,
@@ -25,6 +26,7 @@ pub struct Message {
 
 /// What a [`Message`] says. Variants are only ever appended: members of two versions meet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum MessageBody {
     /// «Would you vote for me?» (thesis §9.6). Changes nothing at the receiver.
     PreVote {

@@ -26,15 +26,11 @@ impl Requests {
         assert_eq!(before, None, "two proposals became entry {at}");
     }
 
-    /// The proposal that became this entry, if it was made here. Where another leader's entry took
-    /// its place, the proposal stays until it is dropped: what was committed is given out before the
-    /// news that leadership is lost.
+    /// The proposal that became this entry, if it was made here.
     pub(super) fn committed(&mut self, at: LogId) -> Option<RequestId> {
-        let &(term, request) = self.proposals.get(&at.index)?;
-        if term != at.term {
-            return None;
-        }
-        self.proposals.remove(&at.index);
+        let (term, request) = self.proposals.remove(&at.index)?;
+        // Lost leadership is told before anything that was committed after it: by then all are gone.
+        assert_eq!(term, at.term, "entry {at} took the place of a proposal");
         Some(request)
     }
 
