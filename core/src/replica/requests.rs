@@ -26,14 +26,15 @@ impl Requests {
         assert_eq!(before, None, "two proposals became entry {at}");
     }
 
-    /// The proposal that became this entry, if it was made here.
+    /// The proposal that became this entry, if it was made here. Where another leader's entry took
+    /// its place, the proposal stays until it is dropped: what was committed is given out before the
+    /// news that leadership is lost.
     pub(super) fn committed(&mut self, at: LogId) -> Option<RequestId> {
-        let (term, request) = self.proposals.remove(&at.index)?;
-        // All proposals are dropped when leadership is lost, so no other leader's entry finds one.
-        assert_eq!(
-            term, at.term,
-            "entry {at} took the place of a proposal of term {term}"
-        );
+        let &(term, request) = self.proposals.get(&at.index)?;
+        if term != at.term {
+            return None;
+        }
+        self.proposals.remove(&at.index);
         Some(request)
     }
 

@@ -2,6 +2,7 @@
 
 mod better;
 mod client;
+mod crash;
 mod harness;
 mod limits;
 mod probes;

@@ -10,15 +10,15 @@ use crate::client::Client;
 use crate::harness::{SMALL, Scratch};
 
 /// A server in a process of its own; killed when dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     log: BufReader<ChildStderr>,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Process {
     /// Starts it and waits until it serves.
-    fn start(data_dir: &Path, flags: &[&str]) -> Self {
+    pub(crate) fn start(data_dir: &Path, flags: &[&str]) -> Self {
         let mut child = command(data_dir, flags)
             .arg("--log-format=json")
             .stderr(Stdio::piped())
@@ -44,7 +44,7 @@ impl Process {
     }
 
     /// Sends a signal and waits for the end: its status, and the rest of its log.
-    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self, signal: &str) -> (Option<i32>, String) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &id]).status();
         assert!(sent.expect("kill").success());
