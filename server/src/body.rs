@@ -77,7 +77,7 @@ pub enum IntakeError {
     /// It is longer than it may be.
     #[error("http: POST too large")]
     TooLarge,
-    /// Nothing came for [`PATIENCE`].
+    /// Nothing came for half a minute.
     #[error("the body did not arrive in time")]
     Slow,
     /// The connection broke, or its framing is wrong.

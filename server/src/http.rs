@@ -15,7 +15,7 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
@@ -42,6 +42,10 @@ const SEND_BYTES: usize = 64 << 10;
 /// What begins HTTP/2 (RFC 9113 §3.4), as far as no method of HTTP/1 begins so.
 const PREFACE: &[u8] = b"PRI * ";
 
+/// Connections the system takes in before the server does. Beyond it a client's first packet is
+/// dropped, and it tries again a second later.
+const BACKLOG: u32 = 4096;
+
 /// How long accepting rests when the process has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -55,13 +59,16 @@ impl Listeners {
     ///
     /// # Errors
     /// An address that cannot be listened on, in one line.
-    pub async fn bind(urls: &[Listen]) -> Result<Self, BindError> {
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn bind(urls: &[Listen]) -> Result<Self, BindError> {
         let mut listeners = Vec::new();
         for url in urls {
             let mut first = None;
             let before = listeners.len();
             for &address in &url.addresses {
-                match TcpListener::bind(address).await {
+                match listen(address) {
                     Ok(listener) => listeners.push(listener),
                     Err(error) if is_absent(&error) => {
                         first.get_or_insert(BindError { address, error });
@@ -134,10 +141,20 @@ fn explain(error: &io::Error) -> String {
 
 /// Whether the machine has no such address at all.
 fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
-    )
+    let no_family = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(no_family)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // Connections of a server that just ended do not keep its successor from its port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn accept(

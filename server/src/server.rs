@@ -58,7 +58,7 @@ impl Server {
     /// # Errors
     /// See [`ServeError`]. Nothing was changed then.
     pub async fn start(options: &Options, log_level: LogLevel) -> Result<Self, ServeError> {
-        let listeners = Listeners::bind(&options.listen).await?;
+        let listeners = Listeners::bind(&options.listen)?;
         let (node, mut running) = quorate_runtime::start(runtime_options(options)).await?;
         info!(
             member = %node.id(),
