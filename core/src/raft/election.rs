@@ -257,8 +257,11 @@ impl Raft {
         };
         match tally.result(self.configurations.in_force()) {
             VoteResult::Pending => {}
-            VoteResult::Won => self.campaign(now, false),
-            VoteResult::Lost => self.become_follower(now, self.hard_state.term),
+            VoteResult::Won if self.is_promotable() => self.campaign(now, false),
+            // It may have begun to shut down since it asked.
+            VoteResult::Won | VoteResult::Lost => {
+                self.become_follower(now, self.hard_state.term);
+            }
         }
     }
 
