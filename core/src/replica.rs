@@ -231,6 +231,7 @@ impl Replica {
     pub fn is_finished(&self) -> bool {
         self.stopping
             && self.outbox.is_empty()
+            && !self.watches.has_work()
             && self.requests.proposals() == 0
             && self.raft.is_settled()
             && !self.schedule.in_flight()

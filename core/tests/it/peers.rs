@@ -1,10 +1,11 @@
 //! One replica among three, in a conversation with its disk and with peers that the test plays.
 
 use quorate_core::raft::{AppendOutcome, Entry, Message, MessageBody, Payload};
-use quorate_core::store::{Command, Content, Operation, Path, Put, Store, When};
+use quorate_core::store::{Command, Content, Filter, Operation, Path, Put, Store, When};
 use quorate_core::{
     BirthRecord, ClusterTime, Config, DiskId, Duration, Founder, HardState, Index, Input, Instant,
-    LogId, NodeId, Opening, Output, Replica, RequestError, RequestId, Term, Write, WriteSeq,
+    LogId, NodeId, Opening, Output, Replica, RequestError, RequestId, Term, WatchId, Write,
+    WriteSeq,
 };
 
 /// A member and the world around it.
@@ -264,6 +265,47 @@ fn a_stopping_member_does_not_wait_for_what_it_will_not_do() {
     assert_eq!(world.replica.store().key_count(), 1, "due, and still there");
     let deadline = world.replica.deadline();
     assert!(deadline > Some(world.now), "spins: {deadline:?}");
+}
+
+#[test]
+fn a_stopping_member_does_not_campaign_on_votes_it_asked_for_before() {
+    let mut world = World::open(3, |_| {});
+    world.poll();
+    world.now = world.replica.deadline().expect("an election timeout");
+    world.poll();
+    world.step(Input::Shutdown);
+    world.receive(1, 1, MessageBody::PreVoteReply { granted: true });
+    world.poll();
+    assert_eq!(world.replica.status().term, Term::ZERO);
+}
+
+#[test]
+fn a_stopping_member_first_ends_its_watches() {
+    let mut world = World::open(1, |_| {});
+    for _ in 0..3 {
+        // The election, the seal, the checkpoint.
+        world.poll();
+        world.now = world.now + Duration::from_secs(400);
+    }
+    let filter = Filter {
+        path: Path::root(),
+        recursive: true,
+    };
+    world.step(Input::Watch {
+        watch: WatchId(1),
+        filter,
+        since: None,
+        credit: 1,
+    });
+    world.poll();
+    world.step(Input::Shutdown);
+    assert!(!world.replica.is_finished(), "nobody was told");
+    world.poll();
+    assert!(world.replica.is_finished());
+    assert!(matches!(
+        world.outputs.last(),
+        Some(Output::WatchEnd { .. })
+    ));
 }
 
 #[test]
