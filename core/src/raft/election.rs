@@ -109,9 +109,10 @@ impl Raft {
         );
     }
 
-    /// `from` voted.
+    /// `from` voted. Nobody was asked before the own vote was on disk.
     pub(super) fn on_vote_reply(&mut self, now: Instant, from: NodeId, granted: bool) {
-        if let RoleState::Candidate(tally) = &mut self.role {
+        let is_asked = self.durability.holds(self.hard_state);
+        if let (RoleState::Candidate(tally), true) = (&mut self.role, is_asked) {
             tally.record(from, granted);
             self.count_votes(now);
         }

@@ -3,5 +3,6 @@
 mod birth;
 mod chaos;
 mod cluster;
+mod hostile;
 mod paper;
 mod scripts;
