@@ -100,7 +100,9 @@ pub mod store;
 pub mod time;
 pub mod wal;
 
-pub use birth::{BirthRecord, Founder};
+pub use birth::{
+    Birth, BirthError, BirthInput, BirthOutput, BirthRecord, BirthState, Confirmation, Founder,
+};
 pub use config::Config;
 pub use ids::{
     ChangeId, DiskId, Index, LeaseId, LogId, NodeId, RequestId, Revision, Term, WatchId, WriteSeq,

@@ -109,7 +109,7 @@ impl Raft {
         );
     }
 
-    /// `from` voted.
+    /// `from` voted. Nobody was asked before the own vote was on disk.
     pub(super) fn on_vote_reply(&mut self, now: Instant, from: NodeId, granted: bool) {
         if !matches!(self.role, RoleState::Candidate(_)) {
             return;

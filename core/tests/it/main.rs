@@ -1,8 +1,10 @@
 //! Golden scripts, the paper, the store against its model, damage, and the rules of the project.
 
+mod birth;
 mod chaos;
 mod cluster;
 mod codec;
+mod hostile;
 mod model;
 mod paper;
 mod peers;

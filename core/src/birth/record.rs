@@ -1,5 +1,4 @@
-//! The birth of a static cluster (DESIGN.md §4): every listed disk must confirm the same record
-//! before any of them campaigns, votes or serves.
+//! What a cluster is founded on, and the names that follow from it.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -11,7 +10,7 @@ use crate::ids::{DiskId, NodeId};
 use crate::raft::Configuration;
 
 /// One of the disks a cluster is founded on.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Founder {
     /// Its name in `--initial-cluster`; unique there.
     pub name: String,
@@ -27,7 +26,7 @@ pub struct Founder {
 /// are functions of it.
 ///
 /// Invariant: founders are in order of their names, which differ.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BirthRecord {
     /// `--initial-cluster-token`.
     pub token: String,
@@ -61,6 +60,19 @@ impl BirthRecord {
     #[must_use]
     pub fn cluster_id(&self) -> u64 {
         xxh3_64_with_seed(&self.encode(), 0x1d).max(1)
+    }
+
+    /// Whether `disk` is one of those the cluster is founded on.
+    #[must_use]
+    pub fn names(&self, disk: DiskId) -> bool {
+        self.founders.iter().any(|founder| founder.disk == disk)
+    }
+
+    /// Whether the invariant holds, of a record that a peer sent.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let mut pairs = self.founders.windows(2);
+        !self.founders.is_empty() && pairs.all(|pair| pair[0].name < pair[1].name)
     }
 
     /// The id of the founder on `disk`, if there is one.
