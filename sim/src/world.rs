@@ -1041,7 +1041,9 @@ impl World {
                 attempt,
             },
         );
-        let at = at + self.options.patience;
+        // Whoever probes for progress waits until the time for that is over.
+        let probes = client == self.options.clients;
+        let at = at + self.options.patience * if probes { 100 } else { 1 };
         self.queue.push(
             at,
             Event::Timeout {
