@@ -63,6 +63,8 @@ pub struct Stream {
     pub next: Option<Revision>,
     /// One event is enough.
     pub once: bool,
+    /// How often it was opened.
+    pub opened: u64,
     /// The watch that is open now, and where.
     pub open: Option<(WatchId, usize)>,
     /// Events that may still come before it says that it has read on.
@@ -133,6 +135,7 @@ impl Client {
                     filter,
                     next: since,
                     once,
+                    opened: 0,
                     open: None,
                     credit: 0,
                     pace: (take, Duration::from_millis(slow)),

@@ -150,14 +150,8 @@ impl World {
                 slack: unit * 3 + self.options.config.expiry_interval * 2 + self.backlog(),
             });
             let leader = leader.1;
-            let fresh = Operation::Put(Put {
-                path: Path::root().child(b"_probe"),
-                content: Content::Value(Value::from("fresh")),
-                when: When::Always,
-                ttl: None,
-            });
             self.advance(heal, Stage::Write);
-            self.ask_apart(fresh, leader);
+            self.ask_apart(fresh(), leader);
             return Ok(());
         }
         // Recovery and whatever its disk was busy with come on top of V1's ten.
@@ -173,10 +167,15 @@ impl World {
         )
     }
 
-    fn fresh_write(&self, heal: &mut Heal, waited: Duration) -> Verdict {
+    fn fresh_write(&mut self, heal: &mut Heal, waited: Duration) -> Verdict {
         if heal.probed {
             self.advance(heal, Stage::Settle);
             return Ok(());
+        }
+        if self.clients[self.options.clients].pending.is_none()
+            && let Some((_, leader)) = self.leader_of(&heal.core)
+        {
+            self.ask_apart(fresh(), leader);
         }
         let unit = self.options.unit();
         late("V3", waited, unit * 3 + self.backlog(), &heal.core, || {
@@ -332,6 +331,16 @@ impl World {
             Some(process) => format!("n{seat}: {}", process.replica.raft()),
         }
     }
+}
+
+/// The fresh write of V3.
+fn fresh() -> Operation {
+    Operation::Put(Put {
+        path: Path::root().child(b"_probe"),
+        content: Content::Value(Value::from("fresh")),
+        when: When::Always,
+        ttl: None,
+    })
 }
 
 fn late(

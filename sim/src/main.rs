@@ -46,6 +46,9 @@ enum Command {
         /// The first.
         #[arg(long, default_value_t = 0)]
         from: u64,
+        /// Stop at the first failure.
+        #[arg(long)]
+        fail_fast: bool,
         /// Only this profile.
         #[arg(long)]
         profile: Option<Profile>,
@@ -73,10 +76,11 @@ fn main() -> ExitCode {
             seeds,
             from,
             profile,
+            fail_fast,
         } => {
             drop(out);
             out = io::stdout().lock();
-            run_many(&mut out, profile, from, seeds)
+            run_many(&mut out, profile, from, seeds, fail_fast)
         }
     };
     match done {
@@ -171,8 +175,9 @@ fn run_many(
     profile: Option<Profile>,
     from: u64,
     seeds: u64,
+    fail_fast: bool,
 ) -> io::Result<bool> {
-    let totals = sweep(profile, from, seeds, |failure| {
+    let totals = sweep(profile, from, seeds, fail_fast, |failure| {
         let _ = writeln!(io::stderr(), "{failure}\n");
     });
     writeln!(out, "faults injected: {}", totals.counters)?;

@@ -148,7 +148,10 @@ impl Network {
         let mut draw = self.seed.draw(Purpose::Message, name as u64, link.sent);
         if let Some(fault) = self.cut(now, from, to, kind) {
             counters.count(fault);
-            return Arrivals::default();
+            return Arrivals {
+                noticed: draw.one_in(32),
+                ..Arrivals::default()
+            };
         }
         let dials = &self.dials;
         let link = &mut self.links[name];
@@ -378,6 +381,8 @@ impl Cut {
 pub struct Arrivals {
     times: [Time; 3],
     len: usize,
+    /// The transport notices that nothing arrives.
+    pub noticed: bool,
 }
 
 impl Arrivals {

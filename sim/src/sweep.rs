@@ -60,11 +60,13 @@ impl Totals {
 }
 
 /// Runs the seeds `from..from + seeds` of `profile` on all processors; of all profiles in turn, four
-/// fifths of them of the swarm, where none is named. `failed` is told of each failure, with lines.
+/// fifths of them of the swarm, where none is named. `failed` is told of each failure, with lines; the
+/// first one ends it, where `fail_fast` says so.
 pub fn sweep(
     profile: Option<Profile>,
     from: u64,
     seeds: u64,
+    fail_fast: bool,
     failed: impl Fn(&Failure) + Sync,
 ) -> Totals {
     let next = AtomicU64::new(from);
@@ -83,6 +85,9 @@ pub fn sweep(
                     let report = run(Run { profile, seed }, Look::default());
                     let real = begun.elapsed();
                     if let Some(failure) = &report.failure {
+                        if fail_fast {
+                            next.store(from + seeds, Ordering::Relaxed);
+                        }
                         failed(&explained(failure));
                     }
                     let mut totals = totals.lock().expect("no thread panics with it");

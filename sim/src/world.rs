@@ -64,7 +64,6 @@ pub struct World {
     pub issued: u64,
     requests: u64,
     watches: u64,
-    crashes: u64,
     pub(crate) heal: Option<Heal>,
     pub(crate) finished: bool,
     /// Lines for people, if anyone reads them.
@@ -110,7 +109,6 @@ impl World {
             issued: 0,
             requests: 0,
             watches: 0,
-            crashes: 0,
             heal: None,
             finished: false,
             log,
@@ -489,8 +487,7 @@ impl World {
                 },
             );
         }
-        if arrivals.times().is_empty() && kind == 4 && self.trace.steps().is_multiple_of(8) {
-            // The transport notices now and then.
+        if arrivals.noticed {
             let at = self.now + Duration::from_millis(5);
             self.queue.push(
                 at,
@@ -552,7 +549,9 @@ impl World {
                 let latency = self.disk_latency(seat);
                 if burns {
                     // P2: in the midst of a write.
-                    let mut draw = self.seed.draw(Purpose::Fault, 1 << 34, self.crashes);
+                    let mut draw =
+                        self.seed
+                            .draw(Purpose::Fault, (1 << 34) | seat as u64, incarnation);
                     let at = self.now + Duration::from_nanos(draw.below(nanos(latency)));
                     self.queue.push(at, Event::Burn { seat, incarnation });
                 }
@@ -745,10 +744,8 @@ impl World {
 
     /// Crashes a node, which starts again after `downtime`, if at all.
     pub(crate) fn crash(&mut self, seat: usize, downtime: Option<Duration>) {
-        self.crashes += 1;
-        let mut draw = self
-            .seed
-            .draw(Purpose::DiskCrash, seat as u64, self.crashes);
+        let incarnation = self.nodes[seat].incarnation;
+        let mut draw = self.seed.draw(Purpose::DiskCrash, seat as u64, incarnation);
         self.log.line(self.now, self.trace.steps(), &[seat], || {
             format!("n{seat} crashes")
         });
@@ -790,7 +787,10 @@ impl World {
     }
 
     fn crash_for_a_while(&mut self, seat: usize) {
-        let mut draw = self.seed.draw(Purpose::Fault, 1 << 32, self.crashes);
+        let incarnation = self.nodes[seat].incarnation;
+        let mut draw = self
+            .seed
+            .draw(Purpose::Fault, (1 << 32) | seat as u64, incarnation);
         let downtime = process::downtime(self.options.unit(), &mut draw);
         self.crash(seat, Some(downtime));
     }
@@ -1041,7 +1041,9 @@ impl World {
                 attempt,
             },
         );
-        let at = at + self.options.patience;
+        // Whoever probes for progress waits until the time for that is over.
+        let probes = client == self.options.clients;
+        let at = at + self.options.patience * if probes { 100 } else { 1 };
         self.queue.push(
             at,
             Event::Timeout {
@@ -1229,15 +1231,16 @@ impl World {
     }
 
     fn open_stream(&mut self, client: usize, stream: u64) -> Verdict {
-        let Some(state) = self.clients[client].streams.get(&stream) else {
+        let Some(state) = self.clients[client].streams.get_mut(&stream) else {
             return Ok(());
         };
         if state.open.is_some() {
             return Ok(());
         }
+        state.opened += 1;
         self.watches += 1;
         let watch = WatchId(self.watches);
-        let mut draw = self.seed.draw(Purpose::Watcher, stream, self.watches);
+        let mut draw = self.seed.draw(Purpose::Watcher, stream, state.opened);
         let seat = draw.place(self.nodes.len());
         let (filter, since, credit) = (state.filter.clone(), state.next, state.pace.0);
         let Some(process) = self.nodes[seat].process_mut() else {

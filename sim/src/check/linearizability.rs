@@ -268,3 +268,225 @@ fn read(
 fn encoded(command: &Command) -> Vec<u8> {
     postcard::to_allocvec(command).expect("a command encodes")
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::store::{
+        Action, Audience, ClientRequest, Content, Event, NodeState, Operation, Path, Put, Refusal,
+        Tree, When,
+    };
+    use quorate_core::{ChangeId, ClusterTime, LogId, NodeId, Revision, Term};
+
+    use super::super::id_of;
+    use super::*;
+    use crate::clock::Time;
+    use crate::ledger::Committed;
+
+    /// A run so far: `/a` was created by operation 1, which is entry 1; operation 2 tries it again
+    /// and is refused, at entry 2.
+    struct Story {
+        witness: Witness,
+        ledger: Ledger,
+        model: Model,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let mut story = Self {
+                witness: Witness::default(),
+                ledger: Ledger::default(),
+                model: Model::new(),
+            };
+            for operation in [1, 2] {
+                story.witness.asks(operation, create(operation));
+                story.witness.hands_in(operation);
+                assert_eq!(story.commit(operation), Ok(()));
+            }
+            story
+        }
+
+        fn commit(&mut self, operation: u64) -> Verdict {
+            let Asked::Write(command) = create(operation) else {
+                unreachable!("creates are writes");
+            };
+            let payload = Payload::Command(command);
+            self.ledger.push(Committed {
+                id: at(self.ledger.last().0 + 1),
+                chain: 0,
+                stamp: ClusterTime::ZERO,
+                payload: payload.clone(),
+                stamped: Time(0),
+                committed_in: Term(1),
+                committed: Time(0),
+            });
+            self.model.apply(ClusterTime::ZERO, &payload);
+            self.witness.commits(&payload)
+        }
+
+        fn answers(&mut self, operation: u64, result: &Result<Response, RequestError>) -> Verdict {
+            let (ledger, model) = (&self.ledger, &self.model);
+            self.witness.answers(operation, 0, result, ledger, model)
+        }
+
+        fn read(&mut self, consistency: Consistency, index: u64, value: &str) -> Verdict {
+            let path = Path::root().child(b"a");
+            let recursive = false;
+            let query = Query {
+                path: path.clone(),
+                recursive,
+                consistency,
+            };
+            self.witness.asks(9, Asked::Read(query));
+            let node = node(value);
+            let children = Vec::new();
+            let body = Body::Found(Tree {
+                path,
+                node,
+                children,
+            });
+            self.answers(
+                9,
+                &Ok(Response {
+                    header: header(index),
+                    body,
+                }),
+            )
+        }
+    }
+
+    const fn at(index: u64) -> LogId {
+        LogId {
+            term: Term(1),
+            index: Index(index),
+        }
+    }
+
+    const fn header(index: u64) -> Header {
+        Header {
+            member: NodeId(1),
+            term: Term(1),
+            applied: at(index),
+            revision: Revision(if index == 0 { 0 } else { 1 }),
+            now: ClusterTime::ZERO,
+        }
+    }
+
+    fn create(operation: u64) -> Asked {
+        let value = format!("v{operation}");
+        Asked::Write(Arc::new(Command {
+            client: (operation == 2).then(|| ClientRequest::Opaque("id".into())),
+            operation: Operation::Put(Put {
+                path: Path::root().child(b"a"),
+                content: Content::Value(value.as_str().into()),
+                when: When::Missing,
+                ttl: None,
+            }),
+        }))
+    }
+
+    fn node(value: &str) -> NodeState {
+        let id = ChangeId {
+            revision: Revision(1),
+            sub: 0,
+        };
+        NodeState {
+            value: Some(value.into()),
+            created: id,
+            modified: id,
+            lease: None,
+        }
+    }
+
+    fn created(index: u64, value: &str) -> Result<Response, RequestError> {
+        let node = node(value);
+        let body = Body::Changed(Arc::new(Event {
+            id: node.modified,
+            at: ClusterTime::ZERO,
+            action: Action::Create,
+            audience: Audience::Everyone,
+            path: Path::root().child(b"a"),
+            node,
+            previous: None,
+        }));
+        Ok(Response {
+            header: header(index),
+            body,
+        })
+    }
+
+    fn refused(reason: Refusal) -> Result<Response, RequestError> {
+        let error = StoreError {
+            reason,
+            revision: Revision(1),
+        };
+        Err(RequestError::Store {
+            header: header(2),
+            error,
+        })
+    }
+
+    #[test]
+    fn l1_l3_l4_l7_answers_to_writes() {
+        let exists = || Refusal::Exists(Path::root().child(b"a"));
+        assert_eq!(Story::new().answers(1, &created(1, "v1")), Ok(()));
+        assert_eq!(Story::new().answers(2, &refused(exists())), Ok(()));
+        assert_eq!(id_of(&Story::new().answers(1, &created(1, "v2"))), "L1");
+        assert_eq!(id_of(&Story::new().answers(1, &created(2, "v1"))), "L3");
+        assert_eq!(id_of(&Story::new().answers(1, &created(3, "v1"))), "L6");
+        let other = refused(Refusal::NotFound(Path::root()));
+        assert_eq!(id_of(&Story::new().answers(2, &other)), "L4");
+    }
+
+    #[test]
+    fn l3_what_was_asked_later_comes_later() {
+        let mut story = Story::new();
+        assert_eq!(story.read(Consistency::Linearizable, 2, "v1"), Ok(()));
+        story.witness.asks(1, create(1));
+        assert_eq!(id_of(&story.answers(1, &created(1, "v1"))), "L3");
+    }
+
+    #[test]
+    fn l5_done_though_refused_or_twice() {
+        let mut story = Story::new();
+        assert_eq!(
+            id_of(&story.commit(1)),
+            "L5",
+            "handed in once, committed twice"
+        );
+        let mut story = Story::new();
+        story.witness.hands_in(1);
+        assert_eq!(
+            story.witness.refuses(1),
+            Ok(()),
+            "one try was refused, one was not"
+        );
+        assert_eq!(id_of(&story.witness.refuses(1)), "L5");
+    }
+
+    #[test]
+    fn l2_l6_r17_reads() {
+        let stale = |at_least| Consistency::Local {
+            at_least: Revision(at_least),
+        };
+        assert_eq!(
+            Story::new().read(Consistency::Linearizable, 1, "v1"),
+            Ok(())
+        );
+        assert_eq!(Story::new().read(stale(1), 1, "v1"), Ok(()));
+        assert_eq!(
+            id_of(&Story::new().read(Consistency::Linearizable, 1, "v2")),
+            "L2"
+        );
+        assert_eq!(id_of(&Story::new().read(stale(0), 1, "v2")), "L6");
+        assert_eq!(id_of(&Story::new().read(stale(2), 1, "v1")), "L6");
+        let mut story = Story::new();
+        assert_eq!(
+            story.answers(2, &refused(Refusal::Exists(Path::root().child(b"a")))),
+            Ok(())
+        );
+        assert_eq!(
+            id_of(&story.read(Consistency::Linearizable, 1, "v1")),
+            "R17"
+        );
+    }
+}
