@@ -4,7 +4,7 @@ mod checkpoint;
 mod expiry;
 mod requests;
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use checkpoint::Schedule;
@@ -13,7 +13,7 @@ use requests::Requests;
 
 use crate::birth::BirthRecord;
 use crate::config::Config;
-use crate::ids::{Index, LogId, NodeId, RequestId, WriteSeq};
+use crate::ids::{Index, LogId, NodeId, RequestId, WatchId, WriteSeq};
 use crate::input::Input;
 use crate::output::{EndReason, HardState, Output, RequestError};
 use crate::raft::{Entry, Payload, Raft, RaftOpening, RaftOutput, Status};
@@ -56,6 +56,8 @@ pub struct Replica {
     raft: Raft,
     store: Store,
     watches: Watches,
+    /// How things stood when watches were asked for that have not been answered yet.
+    openings: BTreeMap<WatchId, Header>,
     requests: Requests,
     expiry: Expiry,
     schedule: Schedule,
@@ -90,6 +92,16 @@ impl Replica {
             birth.founder(node).is_some(),
             "{node} is none of the founders"
         );
+        // The log may begin before what the store has applied: the store's clock is ahead of it.
+        let start_stamp = entries
+            .first()
+            .map_or(store.clock(), |entry| entry.stamp.min(store.clock()));
+        // What was in force before the last entry the tables hold can no longer come back.
+        let configuration = if store.configuration().voters.is_empty() {
+            birth.configuration()
+        } else {
+            (**store.configuration()).clone()
+        };
         let raft = Raft::new(
             &config,
             RaftOpening {
@@ -99,13 +111,10 @@ impl Replica {
                     .nodes()
                     .map(|(id, founder)| (id, founder.disk))
                     .collect(),
-                configuration: birth.configuration(),
+                configuration,
                 hard_state,
                 log_start,
-                // A log that begins below the checkpoint begins with stamps below the store's clock.
-                start_stamp: entries
-                    .first()
-                    .map_or(store.clock(), |first| store.clock().min(first.stamp)),
+                start_stamp,
                 entries,
                 applied: store.applied(),
                 persisted,
@@ -118,6 +127,7 @@ impl Replica {
             expiry: Expiry::new(config.expiry_interval, now),
             schedule: Schedule::new(&config, now),
             watches: Watches::new(config.watches_max, config.watch_scan_max, &store),
+            openings: BTreeMap::new(),
             requests: Requests::default(),
             checkpointed: store.applied(),
             trimmed: log_start.index.next(),
@@ -152,11 +162,15 @@ impl Replica {
                         header,
                     });
                 } else {
+                    self.openings.insert(watch, header);
                     self.watches.open(&self.store, watch, filter, since, credit);
                 }
             }
             Input::Credit { watch, events } => self.watches.credit(&self.store, watch, events),
-            Input::Unwatch { watch } => self.watches.unwatch(watch),
+            Input::Unwatch { watch } => {
+                self.openings.remove(&watch);
+                self.watches.unwatch(watch);
+            }
             Input::Persisted { through } => self.raft.persisted(now, through),
             Input::Checkpointed { applied } => self.on_checkpointed(applied),
             Input::CheckpointFailed { changes } => {
@@ -205,7 +219,7 @@ impl Replica {
         let timers = [
             scan,
             self.raft.deadline(),
-            self.expiry.deadline(&self.raft, &self.store),
+            self.expiry_deadline(),
             self.schedule.deadline(),
         ];
         timers.into_iter().flatten().min()
@@ -428,17 +442,21 @@ impl Replica {
     /// What the clock has made due.
     fn tick(&mut self, now: Instant) {
         self.raft.tick(now);
-        let due = self
-            .expiry
-            .deadline(&self.raft, &self.store)
-            .is_some_and(|at| at <= now);
-        if due && !self.stopping {
+        if self.expiry_deadline().is_some_and(|at| at <= now) {
             let limit = self.config.expiry_batch_max;
             match self.raft.propose(now, Payload::Expire { limit }) {
                 Ok(_) => self.expiry.proposed(now),
                 Err(_) => self.expiry.refused(now),
             }
         }
+    }
+
+    /// When nodes are to be removed whose time is over; never again once the member is stopping.
+    fn expiry_deadline(&self) -> Option<Instant> {
+        if self.stopping {
+            return None;
+        }
+        self.expiry.deadline(&self.raft, &self.store)
     }
 
     fn checkpoint_if_due(&mut self, now: Instant) -> Option<Output> {
@@ -466,10 +484,12 @@ impl Replica {
         Some(Output::TrimLog { below: first })
     }
 
-    fn watch_output(&self, now: Instant, output: WatchOutput) -> Output {
-        let header = self.header(now);
+    fn watch_output(&mut self, now: Instant, output: WatchOutput) -> Output {
         match output {
-            WatchOutput::Watching { watch } => Output::Watching { watch, header },
+            WatchOutput::Watching { watch } => Output::Watching {
+                watch,
+                header: self.opening(now, watch),
+            },
             WatchOutput::Notify { watches, event } => Output::Notify { watches, event },
             WatchOutput::End {
                 watch,
@@ -479,10 +499,17 @@ impl Replica {
                 watch,
                 reason,
                 resume,
-                header,
+                header: self.opening(now, watch),
             },
             WatchOutput::ReadHistory { slice } => Output::ReadHistory { slice },
         }
+    }
+
+    /// The store when the watch was asked for, if that has not been said yet: what is applied before
+    /// the answer is polled is still to be delivered. The store as it is now, otherwise.
+    fn opening(&mut self, now: Instant, watch: WatchId) -> Header {
+        let opening = self.openings.remove(&watch);
+        opening.unwrap_or_else(|| self.header(now))
     }
 
     fn header(&self, now: Instant) -> Header {

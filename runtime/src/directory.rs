@@ -17,15 +17,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use quorate_core::wal::{FileError, Wal, WalError, small};
-use quorate_core::{BirthRecord, DiskId, Founder};
-use ring::rand::{SecureRandom, SystemRandom};
-use ring::signature::{Ed25519KeyPair, KeyPair};
+use quorate_core::{BirthRecord, Founder};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::config::Options;
 use crate::error::{Damage, StartError};
 use crate::files::{Directory, Room, sync_directory};
+use crate::identity::Identity;
 use crate::tables::Tables;
 
 /// The format of the directory. Another number is another program's.
@@ -49,15 +48,6 @@ pub(crate) struct Home {
     room: Room,
     /// Unlocked when dropped.
     _lock: File,
-}
-
-/// Who this member is: made once, with the directory (DESIGN.md §4).
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    /// Names the directory.
-    pub(crate) disk: DiskId,
-    /// The Ed25519 key pair that proves the member to its peers, as PKCS#8.
-    pkcs8: Vec<u8>,
 }
 
 /// What a directory holds, by its names alone.
@@ -277,24 +267,6 @@ impl Home {
     }
 }
 
-impl Identity {
-    fn generate() -> Self {
-        let random = SystemRandom::new();
-        let key = Ed25519KeyPair::generate_pkcs8(&random).expect("the system has randomness");
-        let mut disk = [0; 16];
-        random.fill(&mut disk).expect("the system has randomness");
-        Self {
-            disk: DiskId(u128::from_le_bytes(disk)),
-            pkcs8: key.as_ref().to_vec(),
-        }
-    }
-
-    fn public_key(&self) -> Option<[u8; 32]> {
-        let pair = Ed25519KeyPair::from_pkcs8(&self.pkcs8).ok()?;
-        pair.public_key().as_ref().try_into().ok()
-    }
-}
-
 /// An error of the log or of a file like it, in `directory`.
 pub(crate) fn wal_error(directory: &Path, error: WalError) -> StartError {
     match error {
@@ -322,14 +294,6 @@ pub(crate) fn wal_error(directory: &Path, error: WalError) -> StartError {
             found: "a log".to_owned(),
         },
     }
-}
-
-/// A random seed for core.
-pub(crate) fn seed() -> u64 {
-    let mut seed = [0; 8];
-    let random = SystemRandom::new();
-    random.fill(&mut seed).expect("the system has randomness");
-    u64::from_le_bytes(seed)
 }
 
 fn look(path: &Path) -> Result<Contents, StartError> {

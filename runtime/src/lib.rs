@@ -30,10 +30,11 @@
 //! | `wal.rs`, `reserve.rs` | the log thread, room for a full disk |
 //! | `checkpoint.rs`, `tables/` | the checkpoint thread, the table store and its verification |
 //! | `history.rs` | closed slices of history: written, verified, read back |
-//! | `directory.rs`, `files.rs` | the data directory, its lock and version; files under core's log |
+//! | `directory.rs`, `identity.rs` | the data directory, its lock and version; disk id and key |
+//! | `files.rs` | real files under core's log, slices and small files |
 //! | `recover.rs` | from a directory to the state a replica opens with |
 //! | `shutdown.rs` | starting the threads and ending them in order |
-//! | `metrics.rs`, `config.rs`, `error.rs` | counters, options, errors by whose turn it is |
+//! | `metrics/`, `config.rs`, `error.rs` | counters, options, errors by whose turn it is |
 //!
 //! Absent on purpose: the transport between members (QUIC), which will be `transport/` beside the
 //! driver. A cluster of one sends nothing.
@@ -48,6 +49,7 @@ mod driver;
 mod error;
 mod files;
 mod history;
+mod identity;
 mod inbox;
 mod metrics;
 mod node;

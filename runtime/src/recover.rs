@@ -9,10 +9,11 @@ use quorate_core::{BirthRecord, Index, LogId, Opening};
 use tracing::{info, warn};
 
 use crate::config::Options;
-use crate::directory::{Home, seed, wal_error};
+use crate::directory::{Home, wal_error};
 use crate::error::{Damage, RESTORE, StartError};
 use crate::files::Directory;
 use crate::history;
+use crate::identity::seed;
 use crate::tables::{Tables, verify};
 
 /// What a member starts with.

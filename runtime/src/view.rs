@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_core::raft::{Role, Status};
+use quorate_core::raft::Status;
 use quorate_core::store::{Member, Settings, StoreStats};
 use quorate_core::{NodeId, Replica, Revision};
-
-use crate::metrics::{RaftMetrics, gauge};
 
 /// What a member shows of itself.
 #[derive(Clone, Debug)]
@@ -40,22 +38,5 @@ impl View {
             counts: (store.key_count(), store.lease_count(), store.answer_count()),
             history_bytes: store.history_bytes(),
         }
-    }
-}
-
-impl RaftMetrics {
-    /// Copies what core says of itself.
-    pub(crate) fn show(&self, status: &Status, inbox: usize) {
-        self.has_leader.set(status.leader.is_some().into());
-        self.is_leader.set((status.role == Role::Leader).into());
-        self.committed.set(gauge(status.committed.0));
-        self.applied.set(gauge(status.applied.index.0));
-        self.pending.set(gauge(status.pending.0));
-        self.term.set(gauge(status.term.0));
-        self.revision.set(gauge(status.revision.0));
-        // A gauge is shown as a float by many: only so many bits survive.
-        let low = u64::try_from(status.state_hash & ((1 << 53) - 1)).expect("53 bits");
-        self.state_hash.set(gauge(low));
-        self.inbox.set(gauge(inbox));
     }
 }

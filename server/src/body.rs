@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     /// A body that comes in pieces and does not say how long it will be.
-    struct Pieces(std::vec::IntoIter<&'static str>);
+    struct Pieces(Vec<&'static str>);
 
     impl http_body::Body for Pieces {
         type Data = Bytes;
@@ -222,14 +222,14 @@ mod tests {
             mut self: Pin<&mut Self>,
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            let piece = self.0.next();
+            let piece = (!self.0.is_empty()).then(|| self.0.remove(0));
             Poll::Ready(piece.map(|piece| Ok(Frame::data(Bytes::from(piece)))))
         }
     }
 
     async fn check(pieces: &[&'static str], expected: Result<&str, IntakeError>) {
         let intake = Intake::new(6, 8);
-        let body = Pieces(pieces.to_vec().into_iter());
+        let body = Pieces(pieces.to_vec());
         let read = intake.read(body, false).await;
         assert_eq!(
             read,
@@ -265,10 +265,10 @@ mod tests {
         let intake = Intake::new(6, 8);
         let mut other = Share::of(&intake);
         other.add(4).expect("room");
-        let body = Pieces(vec!["abc", "def"].into_iter());
+        let body = Pieces(vec!["abc", "def"]);
         assert_eq!(intake.read(body, false).await, Err(IntakeError::Busy));
         drop(other);
-        let body = Pieces(vec!["abc", "def"].into_iter());
+        let body = Pieces(vec!["abc", "def"]);
         assert_eq!(
             intake.read(body, false).await.as_deref(),
             Ok(&b"abcdef"[..])

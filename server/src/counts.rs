@@ -1,4 +1,4 @@
-//! What the server counts itself: reads, and watches that are open. Writes are counted by the store.
+//! What the server counts itself: reads, and watches that are open. The store counts writes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counts {
     reads: AtomicU64,
     reads_failed: AtomicU64,
-    watches: AtomicU64,
     watchers: Arc<AtomicU64>,
 }
 
@@ -30,7 +29,6 @@ impl Counts {
     /// A watch began.
     #[must_use]
     pub fn watcher(&self) -> Open {
-        self.watches.fetch_add(1, Ordering::Relaxed);
         self.watchers.fetch_add(1, Ordering::Relaxed);
         Open(Arc::clone(&self.watchers))
     }
@@ -40,12 +38,6 @@ impl Counts {
     pub fn reads(&self) -> (u64, u64) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (load(&self.reads), load(&self.reads_failed))
-    }
-
-    /// Watches begun since the start.
-    #[must_use]
-    pub fn watches(&self) -> u64 {
-        self.watches.load(Ordering::Relaxed)
     }
 
     /// Watches open now.

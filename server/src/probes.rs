@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::app::App;
-use crate::reply::{self, Reply};
+use crate::reply::{self, Failure, Reply};
 
 /// What clients that ask for etcd's version are told (api/v2.md §18).
 const VERSION: &str = r#"{"etcdserver":"3.4.23","etcdcluster":"3.4.0"}"#;
@@ -106,19 +106,17 @@ where
     let waits = head.headers.contains_key(header::EXPECT);
     let body = match app.intake.read(body, waits).await {
         Ok(body) => body,
-        Err(error) => return reply::message(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(error) => return Failure::bad(error.to_string()).reply(),
     };
     let wanted = match serde_json::from_slice::<Wanted>(&body) {
         Ok(wanted) => wanted.level,
         Err(error) => {
-            let text = format!("Invalid json body: {error}");
-            return reply::message(StatusCode::BAD_REQUEST, &text);
+            return Failure::bad(format!("Invalid json body: {error}")).reply();
         }
     };
     if app.log_level.set(&wanted) {
         reply::empty(StatusCode::NO_CONTENT)
     } else {
-        let text = format!("Invalid log level {wanted}");
-        reply::message(StatusCode::BAD_REQUEST, &text)
+        Failure::bad(format!("Invalid log level {wanted}")).reply()
     }
 }

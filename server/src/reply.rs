@@ -5,6 +5,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 
 use crate::body::Body;
+use crate::v2::json as write;
 
 /// An answer.
 pub type Reply = Response<Body>;
@@ -38,13 +39,47 @@ pub fn empty(status: StatusCode) -> Reply {
     reply
 }
 
-/// `{"message": …}`, as the endpoints beside the keys report failures.
-#[must_use]
-pub fn message(status: StatusCode, text: &str) -> Reply {
-    let mut document = br#"{"message":"#.to_vec();
-    crate::v2::json::string(&mut document, text.as_bytes());
-    document.push(b'}');
-    json(status, document)
+/// A refusal of the endpoints beside the keys, on its way to becoming an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    status: StatusCode,
+    text: String,
+}
+
+impl Failure {
+    /// Says `text` under this status.
+    #[must_use]
+    pub fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { status, text }
+    }
+
+    /// 400.
+    #[must_use]
+    pub fn bad(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// 404.
+    #[must_use]
+    pub fn missing(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, text)
+    }
+
+    /// 500.
+    #[must_use]
+    pub fn refused(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    }
+
+    /// The answer: `{"message": …}`.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        let mut document = br#"{"message":"#.to_vec();
+        write::string(&mut document, self.text.as_bytes());
+        document.push(b'}');
+        json(self.status, document)
+    }
 }
 
 /// The answer of a path nobody serves.

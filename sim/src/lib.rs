@@ -1,2 +1,37 @@
-//! quorate: sim.
+//! A whole cluster in one thread, from one seed: its disks, clocks, network and clients, run much
+//! faster than real time, with every promise of the product checked while it runs.
+//!
+//! | what | where |
+//! |---|---|
+//! | the loop | [`world`]: virtual time, one heap of events; [`event`], [`queue`]; [`heal`]: the end |
+//! | what is real | [`node`]: the shipped replica, log, codec and recovery on a simulated machine |
+//! | what is not | [`network`], [`disk`], [`clock`], [`process`]: each with a table of its faults |
+//! | load | [`workload`], [`client`] |
+//! | what must hold | [`check`], over [`ledger`] and [`model`] |
+//! | a run | [`options`]: every knob; [`rng`]: all randomness; [`trace`]: its hash; [`run`], [`sweep`] |
+//!
+//! Invariants: one thread a run; every choice comes from the seed, by [`rng::Seed::draw`]; nothing
+//! walks a hash map; whether a run is checked or watched does not change what happens in it.
 #![forbid(unsafe_code)]
+
+pub mod check;
+pub mod client;
+pub mod clock;
+pub mod disk;
+pub mod event;
+pub mod fault;
+pub mod heal;
+pub mod ledger;
+pub mod log;
+pub mod model;
+pub mod network;
+pub mod node;
+pub mod options;
+pub mod process;
+pub mod queue;
+pub mod rng;
+pub mod run;
+pub mod sweep;
+pub mod trace;
+pub mod workload;
+pub mod world;

@@ -111,6 +111,14 @@ impl Raft {
 
     /// `from` voted.
     pub(super) fn on_vote_reply(&mut self, now: Instant, from: NodeId, granted: bool) {
+        if !matches!(self.role, RoleState::Candidate(_)) {
+            return;
+        }
+        // The question leaves only once term and vote are on disk.
+        if !self.durability.holds(self.hard_state) {
+            let what = "an answer to what was never asked";
+            return self.fault(from, PeerFault::Malformed { what });
+        }
         if let RoleState::Candidate(tally) = &mut self.role {
             tally.record(from, granted);
             self.count_votes(now);
@@ -167,7 +175,7 @@ impl Raft {
             for request in leadership.reads.into_requests() {
                 self.outputs.push_back(RaftOutput::ReadLost { request });
             }
-            self.outputs.push_back(RaftOutput::LostLeadership);
+            self.lost = Some(self.committed);
         }
     }
 

@@ -74,6 +74,8 @@ pub struct Raft {
     stopping: bool,
     /// The idle log shall be sealed now.
     seal_due: bool,
+    /// Leadership was lost when this much was committed; not yet said.
+    lost: Option<Index>,
     /// What to say besides what is computed when polled.
     outputs: VecDeque<RaftOutput>,
 }
@@ -165,10 +167,16 @@ impl Raft {
             let entry = log.get(Index(index)).expect("in the log");
             configurations.append_entry(entry);
         }
-        assert!(
-            opening.hard_state.term >= last.term,
-            "an entry of a term never seen: {last}"
-        );
+        // What a majority holds can be in the tables before its term is on this disk. Nothing was
+        // said in that term, then: all that is said waits for the disk.
+        let mut hard_state = opening.hard_state;
+        if hard_state.term < last.term {
+            assert_eq!(last, opening.log_start, "an entry of a term never seen");
+            hard_state = HardState {
+                term: last.term,
+                vote: None,
+            };
+        }
         assert_eq!(
             log.id_at(opening.applied.index),
             Some(opening.applied),
@@ -185,7 +193,7 @@ impl Raft {
             disks: opening.disks,
             config: config.clone(),
             rng: Rng::new(opening.seed),
-            hard_state: opening.hard_state,
+            hard_state,
             role: RoleState::Follower(None),
             configurations,
             durability: Durability::new(opening.persisted, opening.hard_state, persisted),
@@ -203,6 +211,7 @@ impl Raft {
             disk_full: false,
             stopping: false,
             seal_due: false,
+            lost: None,
             outputs: VecDeque::new(),
         };
         raft.arm_election(now);
@@ -257,7 +266,7 @@ impl Raft {
                 if self.observe_term(now, term) {
                     self.on_append(now, from, previous, &entries, committed, round);
                 } else {
-                    self.refuse_old_leader(from, previous);
+                    self.refuse_old_leader(from);
                 }
             }
             MessageBody::PreVoteReply { granted: false } => {
@@ -384,22 +393,24 @@ impl Raft {
 
     /// The next thing to do. To be called until `None` after anything else was.
     ///
-    /// The disk comes first, since it is the slowest; what is lost with leadership comes after what
-    /// was committed before.
+    /// Lost leadership is told first, between what was committed before and what came after: the
+    /// next leader's entries may stand where proposals of this one did. Then the disk, since it is
+    /// the slowest.
     pub fn poll(&mut self, now: Instant) -> Option<RaftOutput> {
+        if let Some(committed) = self.lost {
+            return Some(self.poll_commit(committed).unwrap_or_else(|| {
+                self.lost = None;
+                RaftOutput::LostLeadership
+            }));
+        }
         if let Some(write) = self.poll_write(now) {
             return Some(RaftOutput::Persist(write));
         }
         if let Some((to, message)) = self.poll_message() {
             return Some(RaftOutput::Send { to, message });
         }
-        let through = self.committed;
-        let entries = self.log.slice(self.delivered, through, self.batch_limits());
-        if let Some(last) = entries.last() {
-            self.delivered = last.id.index;
-            return Some(RaftOutput::Commit(entries));
-        }
-        self.outputs.pop_front()
+        self.poll_commit(self.committed)
+            .or_else(|| self.outputs.pop_front())
     }
 
     /// The best estimate of cluster time: never ahead of true time (SIMULATION.md §6).
@@ -412,6 +423,13 @@ impl Raft {
     #[must_use]
     pub fn reaches(&self, time: ClusterTime) -> Instant {
         self.anchor.reaches(time)
+    }
+
+    /// What is committed through `through` and was not given out yet.
+    fn poll_commit(&mut self, through: Index) -> Option<RaftOutput> {
+        let entries = self.log.slice(self.delivered, through, self.batch_limits());
+        self.delivered = entries.last()?.id.index;
+        Some(RaftOutput::Commit(entries))
     }
 
     /// The next write, if the disk is free and there is something to write.

@@ -34,6 +34,10 @@ impl Raft {
         if let Err(fault) = self.follow(now, from) {
             return self.fault(from, fault);
         }
+        if self.stopping {
+            // It takes in nothing new: under load the log would never come to rest.
+            return;
+        }
         let reconciled = match self.reconcile(now, previous, entries) {
             Ok(reconciled) => reconciled,
             Err(what) => return self.fault(from, PeerFault::Malformed { what }),
@@ -73,10 +77,11 @@ impl Raft {
     ///
     /// Without this a member whose term ran ahead would stay cut off: with pre-vote and stickiness
     /// nobody else ever learns its term.
-    pub(super) fn refuse_old_leader(&mut self, from: NodeId, previous: LogId) {
-        let refused = previous.index.next();
+    pub(super) fn refuse_old_leader(&mut self, from: NodeId) {
+        // It may lead the current term by the time it hears this: so it names no place but one that
+        // every leader's log has.
         let outcome = AppendOutcome::Conflict {
-            refused,
+            refused: Index(1),
             hint: LogId::ZERO,
         };
         let term = self.hard_state.term;

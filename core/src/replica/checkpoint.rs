@@ -52,7 +52,7 @@ impl Schedule {
         if self.in_flight.is_some() {
             return None;
         }
-        let due = if self.bytes >= self.bytes_max {
+        let due = if self.is_failing() || self.bytes >= self.bytes_max {
             changed_at
         } else {
             changed_at + self.interval

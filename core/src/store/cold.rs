@@ -107,3 +107,66 @@ impl ColdSlices {
         queue.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ChangeId, Revision};
+
+    fn slice(revision: u64) -> SliceId {
+        ChangeId {
+            revision: Revision(revision),
+            sub: 0,
+        }
+    }
+
+    fn watch(id: u64) -> WatchId {
+        WatchId(id)
+    }
+
+    #[test]
+    fn a_slice_is_asked_for_once_and_told_to_all_who_wait() {
+        let mut cold = ColdSlices::default();
+        assert!(cold.read(slice(1), watch(1)).is_none());
+        assert!(cold.read(slice(1), watch(2)).is_none());
+        assert_eq!(cold.ask(), Some(slice(1)));
+        assert_eq!(cold.ask(), None);
+        let told = cold.arrived(slice(1), Some([].into()));
+        assert_eq!(told, BTreeSet::from([watch(1), watch(2)]));
+        assert!(cold.read(slice(1), watch(1)).is_some());
+        assert!(
+            cold.arrived(slice(9), Some([].into())).is_empty(),
+            "nobody asked"
+        );
+    }
+
+    #[test]
+    fn what_is_being_read_is_not_given_away() {
+        let mut cold = ColdSlices::default();
+        let last = SLICES_MAX as u64 + 1;
+        for id in 1..=last {
+            assert!(cold.read(slice(id), watch(id)).is_none());
+        }
+        let asked: alloc::vec::Vec<_> = core::iter::from_fn(|| cold.ask()).collect();
+        assert_eq!(asked.len(), SLICES_MAX, "the last one waits for its turn");
+        for &id in &asked {
+            cold.arrived(id, Some([].into()));
+        }
+        assert_eq!(cold.ask(), None, "all are being read");
+        cold.leave(slice(2), watch(2));
+        assert_eq!(cold.ask(), Some(slice(last)));
+        assert!(cold.read(slice(1), watch(1)).is_some());
+        assert!(
+            cold.read(slice(2), watch(2)).is_none(),
+            "this one made room"
+        );
+    }
+
+    #[test]
+    fn who_leaves_before_its_turn_is_not_asked_for() {
+        let mut cold = ColdSlices::default();
+        assert!(cold.read(slice(1), watch(1)).is_none());
+        cold.leave(slice(1), watch(1));
+        assert_eq!(cold.ask(), None);
+    }
+}

@@ -263,7 +263,13 @@ impl Keyspace {
         if let Some(row) = self.directories.get(&**path) {
             return Ok(Found::Directory(row));
         }
-        // Only a refusal needs the way, from the root down.
+        if path
+            .parent()
+            .is_some_and(|parent| self.directories.contains_key(&*parent))
+        {
+            return Err(Refusal::NotFound(path.clone()));
+        }
+        // Which part of the way is missing, from the root down.
         let ancestors: Vec<_> = path.ancestors().collect();
         for ancestor in ancestors.into_iter().rev() {
             if self.keys.contains_key(&*ancestor) {
@@ -273,7 +279,7 @@ impl Keyspace {
                 return Err(Refusal::NotFound(ancestor));
             }
         }
-        Err(Refusal::NotFound(path.clone()))
+        unreachable!("all directories above {path} are there, but not its parent")
     }
 
     /// What is directly in the directory at `path`, in order of names, hidden ones too. Costs the

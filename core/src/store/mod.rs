@@ -68,7 +68,7 @@ pub use watches::Watches;
 use crate::ids::{LogId, NodeId, Revision};
 use crate::raft::Configuration;
 use crate::time::ClusterTime;
-use history::History;
+use history::{History, Place};
 use keyspace::Keyspace;
 use lease::Leases;
 use ledger::Ledger;
@@ -257,6 +257,20 @@ impl Store {
     #[must_use]
     pub fn oldest(&self) -> Revision {
         self.history.oldest()
+    }
+
+    /// The v2 event of this index, if history keeps it in memory.
+    #[must_use]
+    pub fn event(&self, index: Revision) -> Option<&Arc<Event>> {
+        if index < self.oldest() {
+            return None;
+        }
+        match self.history.place(index)? {
+            Place::Hot(rows) => changes(rows)
+                .map(|change| change.event)
+                .find(|event| event.id.index() == index),
+            Place::Cold(_) => None,
+        }
     }
 
     /// The closed slices of history that are kept, oldest first.

@@ -50,8 +50,8 @@ struct Listeners {
 
 /// All watches of one member.
 ///
-/// Invariants: `live` holds exactly the watches that are [`State::Live`], `lagging` those that are
-/// [`State::Lagging`]; nobody live or lagging is without credit; `seen` is the last index that was
+/// Invariants: `live` holds exactly the watches that are `State::Live`, `lagging` those that are
+/// `State::Lagging`; nobody live or lagging is without credit; `seen` is the last index that was
 /// offered to live watches.
 #[derive(Clone, Debug)]
 pub struct Watches {

@@ -57,13 +57,13 @@ impl Store {
     fn set(&mut self, put: &Put) -> Result<Arc<Event>, Refusal> {
         let previous = match self.keyspace.find(&put.path) {
             Ok(Found::Directory(_)) => return Err(Refusal::NotAKey(Some(put.path.clone()))),
-            Ok(Found::Key(row)) => Some(row.value.clone()),
+            Ok(found @ Found::Key(_)) => Some(self.state(found)),
             Err(Refusal::NotFound(_)) if put.content != Content::Kept => None,
             Err(refusal) => return Err(refusal),
         };
         let mut written = Written {
             path: &put.path,
-            value: previous,
+            value: previous.as_ref().and_then(|node| node.value.clone()),
             ttl: put.ttl,
             action: Action::Set,
             audience: Audience::Everyone,
@@ -73,7 +73,7 @@ impl Store {
             Content::Directory => written.value = None,
             Content::Kept => written.audience = Audience::Nobody,
         }
-        Ok(self.replace(written))
+        Ok(self.replace(written, previous))
     }
 
     /// Makes a node where nothing is.
@@ -88,13 +88,14 @@ impl Store {
             Err(Refusal::NotFound(_)) => {}
             Err(refusal) => return Err(refusal),
         }
-        Ok(self.replace(Written {
+        let written = Written {
             path,
             value,
             ttl,
             action: Action::Create,
             audience: Audience::Everyone,
-        }))
+        };
+        Ok(self.replace(written, None))
     }
 
     /// Changes a node where it is. A directory has nothing to change but its TTL.
@@ -121,10 +122,9 @@ impl Store {
         }
     }
 
-    /// A new node at a path where there is nothing or a key.
-    fn replace(&mut self, written: Written<'_>) -> Arc<Event> {
+    /// A new node at a path where there is nothing, or a key.
+    fn replace(&mut self, written: Written<'_>, previous: Option<NodeState>) -> Arc<Event> {
         let (path, id) = (written.path, self.next_change());
-        let previous = self.keyspace.find(path).ok().map(|found| self.state(found));
         match &previous {
             Some(node) if written.value.is_none() => {
                 assert!(node.value.is_some(), "a directory is never replaced");

@@ -1,7 +1,8 @@
 //! Frames: bytes under a checksum that knows where they belong.
 //!
 //! ```text
-//! magic: [u8; 4] | length of the body: u32 | owner, low half: u32 | crc32c: u32 | body | zeros to 8
+//! magic: [u8; 4] | length of the body: u32 | owner, low half: u32 | crc32c: u32
+//! | body | zeros to a multiple of 8
 //! ```
 //!
 //! Numbers are little-endian. The checksum covers the owner (a segment's generation, a file's name)

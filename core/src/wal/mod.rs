@@ -15,8 +15,8 @@
 //!   they said before never counts.
 //! - What is made durable by one sync is one record. So a record that is not whole, with nothing
 //!   whole after it, was never acknowledged; with a later one it was, and is damage.
-//! - Every record repeats term, vote, write number, the last entry and a chain hash over all batches
-//!   before it, so that any survivor tells how far the log had come.
+//! - Every record repeats term, vote, write number, the last entry and a chain hash over all
+//!   batches before it, so that any survivor tells how far the log had come.
 //! - A segment is in the list before it is written to, and it is closed before the next one is: a
 //!   segment that is gone or cut is missed.
 //! - Reading changes nothing. [`Wal::resume`] accepts what was read.

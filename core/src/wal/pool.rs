@@ -17,8 +17,8 @@ use crate::ids::{Index, LogId};
 
 /// The list of segments as it is on disk, and the files beyond it.
 ///
-/// Invariants: every segment written to is in the list on disk; generations rise from the first live
-/// one to the last that stands ready, and `generation` is above all there are.
+/// Invariants: every segment written to is in the list on disk; generations rise from the first
+/// live one to the last that stands ready, and `generation` is above all there are.
 #[derive(Debug)]
 pub(super) struct Pool {
     limits: WalLimits,
@@ -105,7 +105,7 @@ impl Pool {
         if self.ready.front().is_some_and(|next| next.bytes >= bytes) {
             return Ok(());
         }
-        // The order in the list is the order of the log: a larger one replaces those that are ready.
+        // The order in the list is the order of the log: a larger one replaces those ready.
         let small = mem::take(&mut self.ready);
         if let Err(error) = self.add(disk, bytes) {
             self.ready = small;

@@ -69,7 +69,7 @@ pub(super) struct Record<'a> {
     entries: &'a [u8],
 }
 
-/// Begins a record at the end of `buffer`; returns where. Entries may follow, each by [`put_entry`].
+/// Begins a record at the end of `buffer`; returns where. Entries follow, each by [`put_entry`].
 pub(super) fn begin(buffer: &mut Vec<u8>) -> usize {
     let at = frame::begin(buffer);
     buffer.extend_from_slice(&[0; FIXED_BYTES]);

@@ -194,8 +194,8 @@ fn newer(newest: Option<Position>, other: Position) -> Option<Position> {
 
 /// The log as far as it has been read.
 ///
-/// Invariant: `entries` are contiguous from the one after `start`, and the last of them (or `start`)
-/// is `position.last`.
+/// Invariant: `entries` are contiguous from the one after `start`, and the last of them, or
+/// `start`, is `position.last`.
 struct Log {
     start: LogId,
     entries: Vec<Entry>,
@@ -243,7 +243,7 @@ impl Log {
                 return Ok(None);
             }
             let Some((record, end)) = image.record(at)? else {
-                // An opening says nothing that is not known here: without it the log still is whole.
+                // An opening says nothing that is not known here: without it the log is whole.
                 let skip = cut.is_some_and(|cut| cut.at == EMPTY_BYTES as u64);
                 if at == 0 && (skip || image.record(EMPTY_BYTES)?.is_some()) {
                     at = EMPTY_BYTES;
@@ -266,8 +266,8 @@ impl Log {
         }
     }
 
-    /// Whether the log goes on from here in `next`, so that no more than the closing of this segment
-    /// is damaged.
+    /// Whether the log goes on from here in `next`, so that no more than the closing of this
+    /// segment is damaged.
     fn goes_on<F: Files>(&self, files: &F, next: Option<&Listed>) -> Result<bool, WalError> {
         let Some(next) = next else { return Ok(false) };
         let image = Image::read(files, next)?;

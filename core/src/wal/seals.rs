@@ -48,7 +48,8 @@ impl Seals {
         seals
     }
 
-    /// Makes the file, if it is not there in full. Its seals, if any, were seen by [`load`](Self::load).
+    /// Makes the file, if it is not there in full, with the newest seal that [`load`](Self::load)
+    /// saw.
     pub(super) fn create<F: Files>(&self, files: &mut F) -> Result<(), WalError> {
         if files.len(SEALS) == Ok(2 * SPACING) {
             return Ok(());

@@ -257,8 +257,8 @@ impl<F: Files> Wal<F> {
         self.pool.trim(&mut self.disk, below)
     }
 
-    /// Drops all entries: the log begins anew just after `start`, which is in the tables. Term, vote
-    /// and the count of writes stay.
+    /// Drops all entries: the log begins anew just after `start`, which is in the tables. Term,
+    /// vote and the count of writes stay.
     ///
     /// # Errors
     /// `Full`: nothing is changed, and it can be tried again. All others are final.

@@ -5,6 +5,7 @@ mod cluster;
 mod codec;
 mod model;
 mod paper;
+mod peers;
 mod replica;
 mod scripts;
 mod store;

@@ -32,8 +32,10 @@ enum Step {
     Open(Filter, Option<i64>, u32),
     Credit(usize, u32),
     Unwatch(usize),
-    /// Takes a checkpoint. `written` and `told`: it may be on disk and yet come back as failed.
-    Checkpoint {
+    /// Begins a checkpoint, unless one is in flight.
+    Take,
+    /// Ends it. `written` and `told`: it may be on disk and yet come back as failed.
+    Settle {
         written: bool,
         told: bool,
     },
@@ -162,8 +164,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(filter, back, credit)| Step::Open(filter, back, credit)),
         4 => (0..WATCHES_MAX, 1..5_u32).prop_map(|(watch, events)| Step::Credit(watch, events)),
         1 => (0..WATCHES_MAX).prop_map(Step::Unwatch),
+        3 => Just(Step::Take),
         3 => (any::<bool>(), any::<bool>())
-            .prop_map(|(written, told)| Step::Checkpoint { written, told }),
+            .prop_map(|(written, told)| Step::Settle { written, told }),
         1 => Just(Step::Reload),
         1 => Just(Step::Lose),
     ]
@@ -184,7 +187,7 @@ struct World {
     model: Model,
     tables: BTreeMap<Vec<u8>, Vec<u8>>,
     slices: BTreeMap<SliceId, SliceEvents>,
-    on_disk: u128,
+    in_flight: Option<Changes>,
     watched: BTreeMap<WatchId, Watched>,
     next_watch: u64,
     asked: Vec<SliceId>,
@@ -199,7 +202,7 @@ impl World {
             model: Model::new(),
             tables: BTreeMap::new(),
             slices: BTreeMap::new(),
-            on_disk: 0,
+            in_flight: None,
             watched: BTreeMap::new(),
             next_watch: 0,
             asked: Vec::new(),
@@ -254,7 +257,8 @@ impl World {
                     self.watches.unwatch(watch);
                 }
             }
-            Step::Checkpoint { written, told } => self.checkpoint(written, told),
+            Step::Take => self.take(),
+            Step::Settle { written, told } => self.settle(written, told),
             Step::Reload => self.reload(),
             Step::Lose => self.lose = true,
         }
@@ -280,9 +284,17 @@ impl World {
         self.watched.insert(watch, watched);
     }
 
-    fn checkpoint(&mut self, written: bool, told: bool) {
-        let changes = self.store.take_changes();
-        assert!(!self.store.has_changes());
+    fn take(&mut self) {
+        if self.in_flight.is_none() {
+            self.in_flight = Some(self.store.take_changes());
+            assert!(!self.store.has_changes());
+        }
+    }
+
+    fn settle(&mut self, written: bool, told: bool) {
+        let Some(changes) = self.in_flight.take() else {
+            return;
+        };
         if written || told {
             self.write(&changes);
         }
@@ -309,7 +321,6 @@ impl World {
                 None => self.tables.remove(&key),
             };
         }
-        self.on_disk = changes.hash;
         let loaded = Store::load(&self.tables).expect("what was written loads");
         assert_eq!(loaded.hash(), changes.hash);
         assert_eq!(loaded.recompute_hash(), changes.hash);
@@ -320,7 +331,9 @@ impl World {
 
     /// A restart with nothing lost: what is in no checkpoint would come again from the log.
     fn reload(&mut self) {
-        self.checkpoint(true, true);
+        self.settle(false, false);
+        self.take();
+        self.settle(true, true);
         self.store = Store::load(&self.tables).expect("what was written loads");
         self.watches.replaced(&self.store);
     }
@@ -331,6 +344,8 @@ impl World {
         assert_eq!(store.revision(), model.revision());
         assert_eq!(store.oldest(), model.oldest());
         assert_eq!(store.next_deadline(), model.next_deadline());
+        let newest = store.event(store.revision()).map(|event| &**event);
+        assert!(newest.is_none() || newest == model.event(model.revision()));
     }
 
     /// Does what the hub asks until it wants nothing more.

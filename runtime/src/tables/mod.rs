@@ -22,6 +22,9 @@ const TABLE_BYTES: u64 = 8 << 20;
 /// must stay below 256: the manifest counts runs in one byte.
 const LEVEL0_MAX: usize = 64;
 const _: () = assert!(LEVEL0_MAX < 128);
+/// The longest key: its length is stored in two bytes, unchecked. Whoever takes requests refuses
+/// longer ones.
+const KEY_BYTES_MAX: usize = 65_535;
 
 /// An open table store. Blocks: never for an async thread.
 pub(crate) struct Tables {
@@ -76,6 +79,13 @@ impl Tables {
         let mut ingestion = self.state.start_ingestion()?;
         let mut bytes = 0;
         for (key, value) in changes {
+            // The store would cut the length off, and the next start find other rows than these.
+            if key.len() > KEY_BYTES_MAX {
+                return Err(TablesError {
+                    full: false,
+                    what: format!("a key of {} bytes does not fit the tables", key.len()),
+                });
+            }
             bytes += key.len() + value.as_ref().map_or(0, Vec::len);
             match value {
                 Some(value) => ingestion.write(key, value)?,

@@ -64,6 +64,21 @@ fn reopened_it_goes_on() {
     assert_eq!(&*found.1, b"value 1 of round 9");
 }
 
+#[test]
+fn a_key_that_would_be_cut_is_refused() {
+    let scratch = Scratch::new();
+    let tables = Tables::open(scratch.path()).expect("a new store");
+    let longest = (vec![7; KEY_BYTES_MAX], Some(vec![1]));
+    tables.ingest([longest.clone()]).expect("it fits");
+    assert!(tables.ingest([(vec![8; KEY_BYTES_MAX + 1], None)]).is_err());
+    let tables = tables.reopen().expect("opens");
+    let found: Vec<_> = tables
+        .rows()
+        .map(|row| row.expect("readable").0.len())
+        .collect();
+    assert_eq!(found, [KEY_BYTES_MAX]);
+}
+
 /// Each file: flipped here and there, cut, emptied, deleted.
 #[test]
 fn damage_is_named_or_mended() {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::headers;
 use crate::app::App;
-use crate::reply::{self, Reply};
+use crate::reply::{self, Failure, Reply};
 
 /// What a well-formed change is told.
 const NOT_SERVED: &str = "quorate: users and roles cannot be changed in this version";
@@ -56,7 +56,7 @@ struct Patterns {
 
 impl Permissions {
     fn is_empty(&self) -> bool {
-        is_none_or_empty(&self.kv.read) && is_none_or_empty(&self.kv.write)
+        is_empty(&self.kv.read) && is_empty(&self.kv.write)
     }
 }
 
@@ -68,20 +68,19 @@ where
     let rest = String::from_utf8_lossy(rest);
     // One slash at the end is as good as none, but for «enable».
     let names: Vec<&str> = rest.strip_suffix('/').unwrap_or(&rest).split('/').collect();
-    let mut reply = match names[..] {
+    let answered = match names[..] {
         ["", "enable"] if !rest.ends_with('/') => enable(&head.method),
-        ["", "users"] if head.method == Method::GET => document(r#"{"users":null}"#),
+        ["", "users"] if head.method == Method::GET => Ok(document(r#"{"users":null}"#)),
         ["", "roles"] if head.method == Method::GET => {
-            document(&format!(r#"{{"roles":[{ROOT}]}}"#))
+            Ok(document(&format!(r#"{{"roles":[{ROOT}]}}"#)))
         }
-        ["", "users" | "roles"] => return reply::not_allowed("GET"),
+        ["", "users" | "roles"] => Ok(reply::not_allowed("GET")),
         ["", "users", name] => user(app, head, name, body).await,
         ["", "roles", name] => role(app, head, name, body).await,
-        ["", "users" | "roles", ..] => {
-            return reply::message(StatusCode::BAD_REQUEST, "Invalid path");
-        }
+        ["", "users" | "roles", ..] => return Failure::bad("Invalid path").reply(),
         _ => return reply::not_found(),
     };
+    let mut reply = answered.unwrap_or_else(|failure| failure.reply());
     if reply.status() != StatusCode::METHOD_NOT_ALLOWED {
         let cluster = app.cluster_id.clone();
         reply.headers_mut().insert(headers::CLUSTER_ID, cluster);
@@ -89,120 +88,109 @@ where
     reply
 }
 
-fn enable(method: &Method) -> Reply {
+fn enable(method: &Method) -> Result<Reply, Failure> {
+    let conflict = |text| Err(Failure::new(StatusCode::CONFLICT, text));
     match *method {
-        Method::GET => document(r#"{"enabled":false}"#),
+        Method::GET => Ok(document(r#"{"enabled":false}"#)),
         Method::PUT => conflict("auth: No root user available, please create one"),
         Method::DELETE => conflict("auth: already disabled"),
-        _ => reply::not_allowed(ALLOW_ONE),
+        _ => Ok(reply::not_allowed(ALLOW_ONE)),
     }
 }
 
-async fn user<B>(app: &App, head: &Parts, name: &str, body: B) -> Reply
+async fn user<B>(app: &App, head: &Parts, name: &str, body: B) -> Result<Reply, Failure>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
+    let missing = |text: &str| Err(Failure::missing(format!("auth: User {name} {text}")));
     match head.method {
-        Method::GET => missing(&format!("auth: User {name} does not exist.")),
+        Method::GET => missing("does not exist."),
         // Without a full stop, as in etcd.
-        Method::DELETE => missing(&format!("auth: User {name} does not exist")),
-        Method::PUT => match read::<User, B>(app, head, body).await {
-            Ok(user) => put_user(&user, name),
-            Err(reply) => reply,
-        },
-        _ => reply::not_allowed(ALLOW_ONE),
-    }
-}
-
-fn put_user(user: &User, name: &str) -> Reply {
-    if user.user != name {
-        return bad("User JSON name does not match the name in the URL");
-    }
-    if !is_none_or_empty(&user.grant) || !is_none_or_empty(&user.revoke) {
-        if !is_none_or_empty(&user.roles) {
-            return bad("User JSON contains both roles and grant/revoke");
+        Method::DELETE => missing("does not exist"),
+        Method::PUT => {
+            let user: User = read(app, head, body).await?;
+            if user.user != name {
+                let text = "User JSON name does not match the name in the URL";
+                return Err(Failure::bad(text));
+            }
+            if is_empty(&user.grant) && is_empty(&user.revoke) {
+                return create_user(&user);
+            }
+            if !is_empty(&user.roles) {
+                let text = "User JSON contains both roles and grant/revoke";
+                return Err(Failure::bad(text));
+            }
+            missing("does not exist.")
         }
-        return missing(&format!("auth: User {name} does not exist."));
+        _ => Ok(reply::not_allowed(ALLOW_ONE)),
     }
-    if user.password.is_empty() {
-        return bad(&format!(
-            "auth: Cannot create user {name} with an empty password"
-        ));
-    }
-    not_served()
 }
 
-async fn role<B>(app: &App, head: &Parts, name: &str, body: B) -> Reply
+fn create_user(user: &User) -> Result<Reply, Failure> {
+    let name = &user.user;
+    if user.password.is_empty() {
+        let text = format!("auth: Cannot create user {name} with an empty password");
+        return Err(Failure::bad(text));
+    }
+    Err(Failure::refused(NOT_SERVED))
+}
+
+async fn role<B>(app: &App, head: &Parts, name: &str, body: B) -> Result<Reply, Failure>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    const FIXED: &str = "auth: Cannot modify role root: is root role.";
+    let missing = |text: &str| Err(Failure::missing(format!("auth: Role {name} {text}")));
+    let fixed = || {
+        let text = "auth: Cannot modify role root: is root role.";
+        Err(Failure::new(StatusCode::FORBIDDEN, text))
+    };
     match head.method {
-        Method::GET if name == "root" => document(ROOT),
-        Method::GET => missing(&format!("auth: Role {name} does not exist.")),
-        Method::DELETE if name == "root" => reply::message(StatusCode::FORBIDDEN, FIXED),
-        Method::DELETE => missing(&format!("auth: Role {name} doesn't exist.")),
-        Method::PUT => match read::<Role, B>(app, head, body).await {
-            Ok(role) if role.role == name && name == "root" => {
-                reply::message(StatusCode::FORBIDDEN, FIXED)
+        Method::GET if name == "root" => Ok(document(ROOT)),
+        Method::GET => missing("does not exist."),
+        Method::DELETE if name == "root" => fixed(),
+        Method::DELETE => missing("doesn't exist."),
+        Method::PUT => {
+            let role: Role = read(app, head, body).await?;
+            let changes = role.grant.is_some_and(|c| !c.is_empty())
+                || role.revoke.is_some_and(|c| !c.is_empty());
+            if role.role != name {
+                let text = "Role JSON name does not match the name in the URL";
+                Err(Failure::bad(text))
+            } else if changes && !role.permissions.is_empty() {
+                let text = "Role JSON contains both permissions and grant/revoke";
+                Err(Failure::bad(text))
+            } else if name == "root" {
+                fixed()
+            } else if changes {
+                missing("does not exist.")
+            } else {
+                Err(Failure::refused(NOT_SERVED))
             }
-            Ok(role) => put_role(&role, name),
-            Err(reply) => reply,
-        },
-        _ => reply::not_allowed(ALLOW_ONE),
-    }
-}
-
-fn put_role(role: &Role, name: &str) -> Reply {
-    let changes = |change: &Option<Permissions>| change.as_ref().is_some_and(|c| !c.is_empty());
-    if role.role != name {
-        return bad("Role JSON name does not match the name in the URL");
-    }
-    if changes(&role.grant) || changes(&role.revoke) {
-        if !role.permissions.is_empty() {
-            return bad("Role JSON contains both permissions and grant/revoke");
         }
-        return missing(&format!("auth: Role {name} does not exist."));
+        _ => Ok(reply::not_allowed(ALLOW_ONE)),
     }
-    not_served()
 }
 
 /// Reads the first JSON document of a body, whatever its type claims to be.
-async fn read<T, B>(app: &App, head: &Parts, body: B) -> Result<T, Reply>
+async fn read<T, B>(app: &App, head: &Parts, body: B) -> Result<T, Failure>
 where
     T: DeserializeOwned,
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let waits = head.headers.contains_key(header::EXPECT);
     let body = app.intake.read(body, waits).await;
-    let body = body.map_err(|error| bad(&error.to_string()))?;
+    let body = body.map_err(|error| Failure::bad(error.to_string()))?;
     let mut documents = serde_json::Deserializer::from_slice(&body).into_iter();
     match documents.next() {
         Some(Ok(document)) => Ok(document),
-        Some(Err(_)) | None => Err(bad("Invalid JSON in request body.")),
+        Some(Err(_)) | None => Err(Failure::bad("Invalid JSON in request body.")),
     }
 }
 
-fn is_none_or_empty(list: &Option<Vec<String>>) -> bool {
+fn is_empty(list: &Option<Vec<String>>) -> bool {
     list.as_ref().is_none_or(Vec::is_empty)
 }
 
 fn document(text: &str) -> Reply {
     reply::json(StatusCode::OK, format!("{text}\n"))
-}
-
-fn bad(text: &str) -> Reply {
-    reply::message(StatusCode::BAD_REQUEST, text)
-}
-
-fn missing(text: &str) -> Reply {
-    reply::message(StatusCode::NOT_FOUND, text)
-}
-
-fn conflict(text: &str) -> Reply {
-    reply::message(StatusCode::CONFLICT, text)
-}
-
-fn not_served() -> Reply {
-    reply::message(StatusCode::INTERNAL_SERVER_ERROR, NOT_SERVED)
 }

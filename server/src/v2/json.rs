@@ -3,7 +3,8 @@
 
 use std::io::Write as _;
 
-use quorate_core::store::{Action, Event, NodeState, Tree};
+use quorate_core::store::{Action, Event, Lease, NodeState, Tree};
+use quorate_core::time::until_certain;
 use quorate_core::{ClusterTime, Revision};
 
 use super::date::Calendar;
@@ -115,13 +116,28 @@ fn state(out: &mut Vec<u8>, node: &NodeState, now: ClusterTime, calendar: &Calen
         out.push(b'"');
         calendar.write(out, lease.deadline);
         out.push(b'"');
-        let left = lease.deadline.since(now);
-        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        let seconds = seconds_left(&lease, now);
         if seconds > 0 {
             name(out, "ttl");
             let _ = write!(out, "{seconds}");
         }
     }
+}
+
+/// What remains of a lease at `now`, rounded up.
+///
+/// Cluster time stays behind true time by up to a thousandth, so that nothing expires early
+/// (SIMULATION.md §6). People count in true time: two seconds after a set of 100 they expect 98,
+/// not 98.002 rounded up.
+fn seconds_left(lease: &Lease, now: ClusterTime) -> u64 {
+    let left = lease.deadline.since(now);
+    if left.is_zero() {
+        return 0;
+    }
+    let passed = until_certain(lease.granted.saturating_sub(left));
+    let left = left.min(lease.granted.saturating_sub(passed));
+    let rounded = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    rounded.max(1)
 }
 
 /// Writes a node's indexes; the root has none.
@@ -211,7 +227,7 @@ const ESCAPED: [bool; 256] = {
 
 #[cfg(test)]
 mod tests {
-    use quorate_core::store::{Audience, Lease, Path, Value};
+    use quorate_core::store::{Audience, Path, Value};
     use quorate_core::time::Duration;
     use quorate_core::{ChangeId, LeaseId};
 
@@ -293,7 +309,7 @@ mod tests {
                 r#"{"action":"set","node":{"key":"/a","value":"2","#,
                 r#""expiration":"1970-01-01T00:00:35Z","ttl":30,"#,
                 r#""modifiedIndex":8,"createdIndex":8},"prevNode":{"key":"/a","value":"","#,
-                r#""expiration":"1970-01-01T00:00:09.000000001Z","ttl":5,"#,
+                r#""expiration":"1970-01-01T00:00:09.000000001Z","ttl":4,"#,
                 r#""modifiedIndex":7,"createdIndex":7}}"#
             ),
         );
@@ -319,6 +335,26 @@ mod tests {
                 r#""createdIndex":7}}"#
             ),
         );
+    }
+
+    #[test]
+    fn what_is_left_counts_in_true_time_and_is_never_nothing() {
+        let check = |granted, left_nanos, expected| {
+            let lease = lease(granted, 1000 * SECOND);
+            let now = ClusterTime(1000 * SECOND - left_nanos);
+            assert_eq!(
+                seconds_left(&lease, now),
+                expected,
+                "{granted} s, {left_nanos} ns left"
+            );
+        };
+        check(100, 100 * SECOND, 100);
+        check(100, 98 * SECOND + 1_990_000, 98);
+        check(100, 98 * SECOND + 2_100_000, 99);
+        check(100, 1, 1);
+        check(100, 0, 0);
+        check(0, 0, 0);
+        check(u64::MAX, 1000 * SECOND, 1000);
     }
 
     #[test]

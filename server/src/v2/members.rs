@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::headers;
 use crate::app::App;
-use crate::reply::{self, Reply};
+use crate::reply::{self, Failure, Reply};
 
 /// The methods served.
 const ALLOW: &str = "GET,POST,DELETE,PUT";
@@ -47,17 +47,16 @@ pub async fn serve<B>(app: &App, head: &Parts, rest: &[u8], body: B) -> Reply
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let mut reply = match head.method {
+    let of_all = matches!(rest, b"" | b"/");
+    let answered = match head.method {
         Method::GET => list(app, rest).await,
-        Method::POST => match wanted(app, head, body).await {
-            Ok(_) => refused(NOT_SERVED),
-            Err(reply) => reply,
-        },
-        Method::PUT | Method::DELETE if matches!(rest, b"" | b"/") => reply::method_not_allowed(),
+        Method::PUT | Method::DELETE if of_all => Ok(reply::method_not_allowed()),
+        Method::POST => wanted(app, head, body).await.map_or_else(Err, refuse),
         Method::PUT => update(app, head, rest, body).await,
-        Method::DELETE => remove(app, rest).await,
+        Method::DELETE => remove(app, rest),
         _ => return reply::not_allowed(ALLOW),
     };
+    let mut reply = answered.unwrap_or_else(|failure| failure.reply());
     let cluster = app.cluster_id.clone();
     reply.headers_mut().insert(headers::CLUSTER_ID, cluster);
     reply
@@ -74,60 +73,52 @@ pub async fn machines(app: &App, method: &Method) -> Reply {
     reply::full(StatusCode::OK, reply::TEXT, urls.join(", "))
 }
 
-async fn list(app: &App, rest: &[u8]) -> Reply {
+async fn list(app: &App, rest: &[u8]) -> Result<Reply, Failure> {
     match rest {
         b"" | b"/" => {
             let members = members(app).await;
-            document(&Members { members })
+            Ok(document(&Members { members }))
         }
         b"/leader" => {
-            let leader = app
-                .node
-                .view()
-                .await
-                .ok()
-                .and_then(|view| view.status.leader);
+            let view = app.node.view().await.ok();
+            let leader = view.and_then(|view| view.status.leader);
             let leader = leader.map(|id| id.to_string());
             let members = members(app).await;
-            match members.into_iter().find(|m| Some(&m.id) == leader.as_ref()) {
-                Some(member) => document(&member),
-                None => reply::message(StatusCode::SERVICE_UNAVAILABLE, "During election"),
-            }
+            let found = members.iter().find(|m| Some(&m.id) == leader.as_ref());
+            let during = || Failure::new(StatusCode::SERVICE_UNAVAILABLE, "During election");
+            found.map(document).ok_or_else(during)
         }
-        _ => reply::message(StatusCode::NOT_FOUND, "Not found"),
+        _ => Err(Failure::missing("Not found")),
     }
 }
 
-async fn update<B>(app: &App, head: &Parts, rest: &[u8], body: B) -> Reply
+async fn update<B>(app: &App, head: &Parts, rest: &[u8], body: B) -> Result<Reply, Failure>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let id = match parse_id(rest) {
-        Ok(id) => id,
-        Err(reply) => return reply,
-    };
-    if let Err(reply) = wanted(app, head, body).await {
-        return reply;
-    }
+    let id = parse_id(rest)?;
+    let urls = wanted(app, head, body).await?;
     if app.node.birth().founder(id).is_none() {
-        return unknown(&id.to_string());
+        return Err(unknown(&id.to_string()));
     }
-    refused(NOT_SERVED)
+    refuse(urls)
 }
 
-async fn remove(app: &App, rest: &[u8]) -> Reply {
-    let id = match parse_id(rest) {
-        Ok(id) => id,
-        Err(reply) => return reply,
-    };
+fn remove(app: &App, rest: &[u8]) -> Result<Reply, Failure> {
+    let id = parse_id(rest)?;
     if app.node.birth().founder(id).is_none() {
-        return unknown(&id.to_string());
+        return Err(unknown(&id.to_string()));
     }
     // etcd's own words: nobody would be left to ask.
-    let mut reply = refused("Internal Server Error");
+    let mut reply = Failure::refused("Internal Server Error").reply();
     let reason = HeaderValue::from_static("the only member cannot be removed");
     reply.headers_mut().insert(headers::REASON, reason);
-    reply
+    Ok(reply)
+}
+
+/// What comes of a well-formed change for now.
+fn refuse(_: Vec<String>) -> Result<Reply, Failure> {
+    Err(Failure::refused(NOT_SERVED))
 }
 
 /// The members in order of their ids: those that founded the cluster, as they published themselves.
@@ -152,7 +143,7 @@ async fn members(app: &App) -> Vec<Member> {
 ///
 /// # Errors
 /// The answer to what is not well-formed, in etcd's order of checks.
-async fn wanted<B>(app: &App, head: &Parts, body: B) -> Result<Vec<String>, Reply>
+async fn wanted<B>(app: &App, head: &Parts, body: B) -> Result<Vec<String>, Failure>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
@@ -160,29 +151,28 @@ where
     let kind = String::from_utf8_lossy(kind.map_or(b"", HeaderValue::as_bytes));
     if !is_json(&kind) {
         let text = format!("Bad Content-Type {kind}, accept application/json");
-        return Err(reply::message(StatusCode::UNSUPPORTED_MEDIA_TYPE, &text));
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
-    let bad = |text: &str| reply::message(StatusCode::BAD_REQUEST, text);
     let waits = head.headers.contains_key(header::EXPECT);
     let body = app.intake.read(body, waits).await;
-    let body = body.map_err(|error| bad(&error.to_string()))?;
+    let body = body.map_err(|error| Failure::bad(error.to_string()))?;
     let mut documents = serde_json::Deserializer::from_slice(&body).into_iter::<Wanted>();
     let wanted = match documents.next() {
         Some(Ok(wanted)) => wanted.peer_urls.unwrap_or_default(),
-        Some(Err(error)) => return Err(bad(&error.to_string())),
-        None => return Err(bad("EOF")),
+        Some(Err(error)) => return Err(Failure::bad(error.to_string())),
+        None => return Err(Failure::bad("EOF")),
     };
     if wanted.is_empty() {
-        return Err(bad("no valid URLs given"));
+        return Err(Failure::bad("no valid URLs given"));
     }
     let urls: Vec<_> = wanted.iter().map(|url| url.trim().to_owned()).collect();
     for url in &urls {
-        check_url(url).map_err(|text| bad(&text))?;
+        check_url(url).map_err(Failure::bad)?;
     }
     let mut taken = app.node.birth().founders.iter().flat_map(|f| &f.peer_urls);
     if head.method == Method::POST && taken.any(|url| urls.contains(url)) {
         let text = "membership: peerURL exists";
-        return Err(reply::message(StatusCode::CONFLICT, text));
+        return Err(Failure::new(StatusCode::CONFLICT, text));
     }
     Ok(urls)
 }
@@ -219,7 +209,7 @@ fn check_url(url: &str) -> Result<(), String> {
 }
 
 /// The id in the path of a request.
-fn parse_id(rest: &[u8]) -> Result<NodeId, Reply> {
+fn parse_id(rest: &[u8]) -> Result<NodeId, Failure> {
     let text = String::from_utf8_lossy(rest.strip_prefix(b"/").unwrap_or(rest)).into_owned();
     // No sign: what the standard library takes, etcd does not.
     let digits = text.bytes().all(|b| b.is_ascii_hexdigit());
@@ -229,12 +219,8 @@ fn parse_id(rest: &[u8]) -> Result<NodeId, Reply> {
     }
 }
 
-fn unknown(id: &str) -> Reply {
-    reply::message(StatusCode::NOT_FOUND, &format!("No such member: {id}"))
-}
-
-fn refused(text: &str) -> Reply {
-    reply::message(StatusCode::INTERNAL_SERVER_ERROR, text)
+fn unknown(id: &str) -> Failure {
+    Failure::missing(format!("No such member: {id}"))
 }
 
 fn document(value: &impl Serialize) -> Reply {

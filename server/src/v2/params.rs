@@ -46,8 +46,8 @@ pub struct Params {
 impl Params {
     /// Reads and checks everything, in etcd's order: the first failure is reported.
     ///
-    /// `form` is the body of a method that has one, if [`is_form`] said so. `value_bytes_max` bounds
-    /// the value.
+    /// `form` is the body of a method that has one, if [`is_form`] said so. `value_bytes_max`
+    /// bounds the value.
     ///
     /// # Errors
     /// The error to answer; its index is 0, since the store is not asked.

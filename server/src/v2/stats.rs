@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::date;
 use crate::app::App;
-use crate::reply::{self, Reply};
+use crate::reply::{self, Failure, Reply};
 
 /// This member, as its document shows it.
 #[derive(Debug, Serialize)]
@@ -123,16 +123,13 @@ pub async fn leader(app: &App, method: &Method) -> Reply {
             let document = format!(r#"{{"leader":"{}","followers":{{}}}}"#, view.status.id);
             reply::json(StatusCode::OK, document)
         }
-        Ok(_) => reply::message(StatusCode::FORBIDDEN, "not current leader"),
+        Ok(_) => Failure::new(StatusCode::FORBIDDEN, "not current leader").reply(),
         Err(_) => stopped(),
     }
 }
 
 fn stopped() -> Reply {
-    reply::message(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "etcdserver: server stopped",
-    )
+    Failure::refused("etcdserver: server stopped").reply()
 }
 
 fn rfc3339(time: SystemTime) -> String {

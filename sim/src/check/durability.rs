@@ -1,0 +1,283 @@
+//! What is on the disks: R8, R10, R11.
+
+use quorate_core::raft::Entry;
+use quorate_core::{HardState, Index, LogId, Term, Write};
+
+use super::{Verdict, ensure};
+
+/// The durable part of one node: what a recovery would find after a power cut that loses all it may.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    hard_state: HardState,
+    /// The entry before the first one held.
+    start: LogId,
+    terms: Vec<Term>,
+}
+
+impl Image {
+    /// What a recovery found; `applied` is in the tables, and with it a term.
+    #[must_use]
+    pub fn recovered(
+        hard_state: HardState,
+        applied: LogId,
+        start: LogId,
+        entries: &[Entry],
+    ) -> Self {
+        let from_tables = HardState {
+            term: applied.term,
+            vote: None,
+        };
+        Self {
+            hard_state: if hard_state.term < applied.term {
+                from_tables
+            } else {
+                hard_state
+            },
+            start,
+            terms: entries.iter().map(|entry| entry.id.term).collect(),
+        }
+    }
+
+    /// The sync that covers `write` has completed.
+    pub fn written(&mut self, write: &Write) {
+        self.hard_state = write.hard_state;
+        if let Some(first) = write.entries.first() {
+            let keep = first.id.index.0.saturating_sub(self.start.index.0 + 1);
+            self.terms
+                .truncate(usize::try_from(keep).expect("runs are short"));
+            self.terms
+                .extend(write.entries.iter().map(|entry| entry.id.term));
+        }
+    }
+
+    /// Term and vote.
+    #[must_use]
+    pub const fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// The last entry.
+    #[must_use]
+    pub fn last(&self) -> LogId {
+        match self.terms.last() {
+            Some(&term) => LogId {
+                term,
+                index: Index(self.start.index.0 + self.terms.len() as u64),
+            },
+            None => self.start,
+        }
+    }
+
+    /// The term of the entry at `index`, if it is held.
+    #[must_use]
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        let after = index.0.checked_sub(self.start.index.0 + 1)?;
+        self.terms.get(usize::try_from(after).ok()?).copied()
+    }
+
+    /// Whether the log through `id` is held: by Log Matching, whether `id` is. What is before the
+    /// start is in the tables.
+    #[must_use]
+    pub fn holds(&self, id: LogId) -> bool {
+        id.index <= self.start.index || self.term_at(id.index) == Some(id.term)
+    }
+}
+
+/// The durable images of all nodes. All of them vote.
+#[derive(Clone, Debug)]
+pub struct Durability {
+    images: Vec<Image>,
+}
+
+impl Durability {
+    /// Empty disks.
+    #[must_use]
+    pub fn new(seats: usize) -> Self {
+        Self {
+            images: vec![Image::default(); seats],
+        }
+    }
+
+    /// What is on the disk of `seat`.
+    #[must_use]
+    pub fn image(&self, seat: usize) -> &Image {
+        &self.images[seat]
+    }
+
+    /// What is on the disk of `seat`, to change it.
+    pub fn image_mut(&mut self, seat: usize) -> &mut Image {
+        &mut self.images[seat]
+    }
+
+    /// A recovery of `seat` found this; `handed` is what its disk would hold if everything handed to
+    /// it had become durable.
+    ///
+    /// # Errors
+    /// R11: something is gone that was durable.
+    pub fn comes_back(&mut self, seat: usize, found: Image, handed: &Image) -> Verdict {
+        let before = std::mem::replace(&mut self.images[seat], found);
+        let found = &self.images[seat];
+        let (had, has) = (before.hard_state, found.hard_state);
+        let voted = had.term < has.term || had.vote.is_none() || had == has;
+        ensure(had.term <= has.term && voted, "R11", &[seat], || {
+            format!("n{seat} had {had:?} on its disk and comes back with {has:?}")
+        })?;
+        let last = before.last();
+        // A write that was not acknowledged may have replaced the end of the log.
+        ensure(
+            found.holds(last) || !handed.holds(last),
+            "R11",
+            &[seat],
+            || {
+                let end = found.last();
+                format!("n{seat} had {last} on its disk and comes back with a log through {end}")
+            },
+        )
+    }
+
+    /// `id` is newly committed, as `seat` says; `leads_in` is its term if it leads.
+    ///
+    /// # Errors
+    /// R8: it is not on the disks of a majority, or a leader counted an entry of an older term.
+    pub fn commits(&self, seat: usize, id: LogId, leads_in: Option<Term>) -> Verdict {
+        // Raft §5.4.2.
+        ensure(
+            leads_in.is_none_or(|term| term == id.term),
+            "R8",
+            &[seat],
+            || format!("n{seat} leads in term {leads_in:?} and commits {id} by counting"),
+        )?;
+        let holding: Vec<_> = (0..self.images.len())
+            .filter(|&holder| self.images[holder].holds(id))
+            .collect();
+        let majority = self.images.len() / 2 + 1;
+        ensure(holding.len() >= majority, "R8", &[seat], || {
+            format!("n{seat} commits {id}, which is on the disks of {holding:?} only")
+        })
+    }
+
+    /// `seat` acknowledges the leader's log through `through`, which is `id` in the log in memory.
+    ///
+    /// # Errors
+    /// R10: its disk does not hold it.
+    pub fn acknowledges(&self, seat: usize, through: Index, id: Option<LogId>) -> Verdict {
+        let holds = through == Index::ZERO || id.is_some_and(|id| self.images[seat].holds(id));
+        ensure(holds, "R10", &[seat], || {
+            let last = self.images[seat].last();
+            format!("n{seat} acknowledges {id:?} through {through}; its disk ends at {last}")
+        })
+    }
+}
+
+/// After a power cut: whoever a majority of the recovered logs could elect must hold all that was
+/// acknowledged.
+///
+/// # Errors
+/// R11.
+pub fn survives(recovered: &[Image], acknowledged: Option<LogId>) -> Verdict {
+    let Some(id) = acknowledged else {
+        return Ok(());
+    };
+    let majority = recovered.len() / 2 + 1;
+    for (seat, image) in recovered.iter().enumerate() {
+        let last = image.last();
+        let voters = recovered
+            .iter()
+            .filter(|voter| voter.last() <= last)
+            .count();
+        ensure(voters < majority || image.holds(id), "R11", &[seat], || {
+            format!("after a power cut n{seat} can lead; its log ends at {last}, without {id}")
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use quorate_core::raft::Payload;
+    use quorate_core::{ClusterTime, WriteSeq};
+
+    use super::super::id_of;
+    use super::*;
+
+    const fn id(term: u64, index: u64) -> LogId {
+        LogId {
+            term: Term(term),
+            index: Index(index),
+        }
+    }
+
+    fn write(term: u64, entries: &[LogId]) -> Write {
+        let entry = |&id| Entry {
+            id,
+            stamp: ClusterTime::ZERO,
+            payload: Payload::Empty,
+        };
+        Write {
+            seq: WriteSeq(1),
+            hard_state: HardState {
+                term: Term(term),
+                vote: None,
+            },
+            entries: Arc::from_iter(entries.iter().map(entry)),
+        }
+    }
+
+    fn disks(logs: &[&[LogId]]) -> Durability {
+        let mut disks = Durability::new(logs.len());
+        for (seat, log) in logs.iter().enumerate() {
+            disks.image_mut(seat).written(&write(1, log));
+        }
+        disks
+    }
+
+    #[test]
+    fn r8_committed_without_a_majority_of_disks() {
+        let disks = disks(&[&[id(1, 1), id(1, 2)], &[id(1, 1)], &[id(1, 1), id(2, 2)]]);
+        assert_eq!(disks.commits(0, id(1, 1), Some(Term(1))), Ok(()));
+        assert_eq!(id_of(&disks.commits(0, id(1, 1), Some(Term(2)))), "R8");
+        assert_eq!(id_of(&disks.commits(0, id(1, 2), Some(Term(1)))), "R8");
+    }
+
+    #[test]
+    fn r10_acknowledged_before_the_disk() {
+        let mut disks = disks(&[&[id(1, 1)]]);
+        assert_eq!(disks.acknowledges(0, Index(1), Some(id(1, 1))), Ok(()));
+        assert_eq!(
+            id_of(&disks.acknowledges(0, Index(2), Some(id(1, 2)))),
+            "R10"
+        );
+        disks.image_mut(0).written(&write(2, &[id(2, 1)]));
+        assert_eq!(
+            id_of(&disks.acknowledges(0, Index(1), Some(id(1, 1)))),
+            "R10"
+        );
+    }
+
+    #[test]
+    fn r11_a_disk_that_lost_what_it_had() {
+        let back = |log: &[LogId], term| {
+            let mut found = Image::default();
+            found.written(&write(term, log));
+            let mut handed = Image::default();
+            let meant = [id(1, 1), id(term.max(1), 2)];
+            handed.written(&write(term, &meant));
+            disks(&[&[id(1, 1), id(1, 2)]]).comes_back(0, found, &handed)
+        };
+        assert_eq!(back(&[id(1, 1), id(1, 2), id(1, 3)], 1), Ok(()));
+        assert_eq!(back(&[id(1, 1), id(2, 2)], 2), Ok(()));
+        assert_eq!(id_of(&back(&[id(1, 1)], 1)), "R11");
+        assert_eq!(id_of(&back(&[id(1, 1), id(1, 2)], 0)), "R11");
+    }
+
+    #[test]
+    fn r11_a_leader_without_what_was_acknowledged() {
+        let images = |logs: &[&[LogId]]| disks(logs).images;
+        let kept = images(&[&[id(1, 1), id(1, 2)], &[id(1, 1)], &[id(1, 1), id(1, 2)]]);
+        assert_eq!(survives(&kept, Some(id(1, 2))), Ok(()));
+        let lost = images(&[&[id(1, 1), id(1, 2)], &[id(1, 1)], &[id(1, 1)]]);
+        assert_eq!(id_of(&survives(&lost, Some(id(1, 2)))), "R11");
+    }
+}

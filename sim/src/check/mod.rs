@@ -1,0 +1,396 @@
+//! What must hold (SIMULATION.md §6), each property under its id.
+//!
+//! The checkers take plain data, so that each can be shown a history that breaks it. They see what
+//! no node sees: true time, all disks, and the one ledger. [`Checks`] feeds them from the replicas,
+//! after every step, with what is new on the node that stepped.
+
+pub mod determinism;
+pub mod durability;
+pub mod election;
+pub mod linearizability;
+pub mod log;
+pub mod state;
+pub mod ttl;
+mod violation;
+pub mod watch;
+
+use std::time::Duration;
+
+use quorate_core::raft::{AppendOutcome, Entry, Message, MessageBody};
+use quorate_core::store::{Action, Event};
+use quorate_core::{
+    EndReason, HardState, Index, Instant, LogId, NodeId, Replica, Revision, Term, WatchId, Write,
+};
+
+#[cfg(test)]
+pub(crate) use violation::id_of;
+pub use violation::{Verdict, Violation, ensure};
+
+use crate::clock::Time;
+use crate::ledger::Ledger;
+use crate::model::Model;
+use durability::{Durability, Image, survives};
+use election::{Election, Untouched};
+use linearizability::Witness;
+use log::{Logs, Marks};
+use state::{Shown, States};
+use watch::Streams;
+
+/// So many entries pass between two comparisons of a whole store with the model.
+const DEEP_EVERY: u64 = 64;
+
+/// All checkers of a run.
+#[derive(Debug)]
+pub struct Checks {
+    /// Whether they look at all. What happens does not depend on it (SIMULATION.md X5).
+    on: bool,
+    /// What is committed.
+    pub ledger: Ledger,
+    /// What it leads to.
+    pub model: Model,
+    /// Client operations.
+    pub witness: Witness,
+    /// Watches.
+    pub streams: Streams,
+    election: Election,
+    logs: Logs,
+    durability: Durability,
+    states: States,
+    seats: Vec<Seat>,
+    /// The longest step of a clock.
+    grain: Duration,
+}
+
+/// What the checks remember of a node.
+#[derive(Clone, Debug, Default)]
+struct Seat {
+    /// The term in which it leads, if it does.
+    leads: Option<Term>,
+    /// First, applied, committed and last index when it was looked at.
+    marks: (Index, Index, Index, Index),
+    /// The last entry applied when its store was looked at.
+    applied: Index,
+    /// Its store was just loaded, and has not been compared yet.
+    loaded: bool,
+    /// When its whole store was last compared with the model.
+    deep: u64,
+    /// What was handed to its disk, durable or not.
+    handed: Image,
+}
+
+impl Checks {
+    /// Checks of `seats` nodes, whose clocks have no steps longer than `grain`.
+    #[must_use]
+    pub fn new(on: bool, seats: usize, grain: Duration) -> Self {
+        Self {
+            on,
+            ledger: Ledger::default(),
+            model: Model::new(),
+            witness: Witness::default(),
+            streams: Streams::default(),
+            election: Election::new(seats),
+            logs: Logs::new(seats),
+            durability: Durability::new(seats),
+            states: States::default(),
+            seats: vec![Seat::default(); seats],
+            grain,
+        }
+    }
+
+    /// Whether they look at all.
+    #[must_use]
+    pub const fn are_on(&self) -> bool {
+        self.on
+    }
+
+    /// A node starts with what its disk held.
+    ///
+    /// # Errors
+    /// R3, R4, R7, R11.
+    pub fn restarted(
+        &mut self,
+        now: Time,
+        seat: usize,
+        hard_state: HardState,
+        start: LogId,
+        entries: &[Entry],
+        applied: LogId,
+    ) -> Verdict {
+        if !self.on {
+            return Ok(());
+        }
+        let found = Image::recovered(hard_state, applied, start, entries);
+        let handed = &self.seats[seat].handed;
+        self.durability.comes_back(seat, found.clone(), handed)?;
+        self.election.restarted(seat, found.hard_state().term)?;
+        self.seats[seat] = Seat {
+            loaded: true,
+            handed: found,
+            ..Seat::default()
+        };
+        let ledger = &self.ledger;
+        self.logs
+            .restarted(now, seat, start, entries, applied.index, ledger)
+    }
+
+    /// Looks at what is new on a node that stepped.
+    ///
+    /// # Errors
+    /// R1, R3 to R9, R14, E1, E3 to E5, T1, T9, L5.
+    pub fn observe(&mut self, now: Time, seat: usize, replica: &Replica) -> Verdict {
+        if !self.on {
+            return Ok(());
+        }
+        let raft = replica.raft();
+        let term = raft.hard_state().term;
+        self.election.term(seat, term)?;
+        let leads = raft.is_leader().then_some(term);
+        let led = std::mem::replace(&mut self.seats[seat].leads, leads);
+        let start = raft.log_start();
+        let term_at = |index| {
+            if index == start.index {
+                return Some(start.term);
+            }
+            raft.entry(index).map(|entry| entry.id.term)
+        };
+        let entry = |index| raft.entry(index).expect("new entries are in memory");
+        let still_leads = leads.is_some() && leads == led;
+        self.logs
+            .observe(now, seat, still_leads, raft.last(), term_at, entry)?;
+        if let Some(term) = leads.filter(|_| !still_leads) {
+            self.election.leads(seat, term)?;
+            self.logs.elected(seat, term, &self.ledger)?;
+        }
+        let committed = raft.committed();
+        let known = self.ledger.last();
+        if committed > self.logs.committed(seat) {
+            self.logs
+                .commits(now, seat, term, committed, &mut self.ledger, entry)?;
+        }
+        if committed > known {
+            self.extended(seat, leads, known)?;
+        }
+        let applied = replica.store().applied();
+        let marks = (start.index, applied.index, committed, raft.last().index);
+        if marks != self.seats[seat].marks {
+            self.seats[seat].marks = marks;
+            let marks = Marks {
+                first: start.index.next(),
+                checkpointed: replica.status().checkpointed.index,
+                applied: applied.index,
+                committed,
+                last: raft.last().index,
+            };
+            self.logs.progress(seat, marks)?;
+        }
+        if applied.index != self.seats[seat].applied || self.seats[seat].loaded {
+            self.compare(seat, replica)?;
+        }
+        Ok(())
+    }
+
+    /// A message of an older term is about to be absorbed: what it must leave alone.
+    #[must_use]
+    pub fn before(&self, replica: &Replica, message: &Message) -> Option<Untouched> {
+        let stale = self.on && message.term < replica.raft().hard_state().term;
+        stale.then(|| untouched(replica))
+    }
+
+    /// It was absorbed.
+    ///
+    /// # Errors
+    /// R16.
+    pub fn after(&self, seat: usize, before: Option<Untouched>, replica: &Replica) -> Verdict {
+        match before {
+            None => Ok(()),
+            Some(before) => Election::ignored(seat, &before, &untouched(replica)),
+        }
+    }
+
+    /// A node hands this to its disk.
+    ///
+    /// # Errors
+    /// R14.
+    pub fn persists(&mut self, seat: usize, write: &Write) -> Verdict {
+        if !self.on {
+            return Ok(());
+        }
+        let handed = &mut self.seats[seat].handed;
+        if let Some(first) = write.entries.first() {
+            Logs::overwrites(seat, first.id, handed.term_at(first.id.index))?;
+        }
+        handed.written(write);
+        Ok(())
+    }
+
+    /// These are durable on the disk of a node.
+    pub fn durable(&mut self, seat: usize, writes: &[Write]) {
+        for write in writes {
+            self.durability.image_mut(seat).written(write);
+        }
+    }
+
+    /// A message leaves a node.
+    ///
+    /// # Errors
+    /// R2, R3, R10.
+    pub fn sends(
+        &mut self,
+        seat: usize,
+        to: NodeId,
+        replica: &Replica,
+        message: &Message,
+    ) -> Verdict {
+        if !self.on {
+            return Ok(());
+        }
+        let raft = replica.raft();
+        let durable = self.durability.image(seat).hard_state();
+        match &message.body {
+            // Their term is one that would be; they promise nothing.
+            MessageBody::PreVote { .. } | MessageBody::PreVoteReply { .. } => return Ok(()),
+            MessageBody::Vote { .. } => {
+                self.election
+                    .votes(seat, message.term, raft.id(), durable)?;
+            }
+            MessageBody::VoteReply { granted: true } => {
+                self.election.votes(seat, message.term, to, durable)?;
+            }
+            MessageBody::AppendReply { outcome, .. } => {
+                if let AppendOutcome::Matched { through } = *outcome {
+                    let id = raft.entry(through).map(|entry| entry.id);
+                    let start = Some(raft.log_start());
+                    let id = id.or_else(|| start.filter(|start| start.index == through));
+                    self.durability.acknowledges(seat, through, id)?;
+                }
+            }
+            MessageBody::VoteReply { granted: false }
+            | MessageBody::Append { .. }
+            | MessageBody::TimeoutNow => {}
+        }
+        self.election.promises(seat, message.term, durable.term)
+    }
+
+    /// Nodes were recovered from forks of all disks.
+    ///
+    /// # Errors
+    /// R11.
+    pub fn forked(&self, recovered: &[Image]) -> Verdict {
+        let acknowledged = self.ledger.get(self.witness.acknowledged());
+        survives(recovered, acknowledged.map(|entry| entry.id))
+    }
+
+    /// An event reaches a watcher.
+    ///
+    /// # Errors
+    /// W1, W2, W8, W9.
+    pub fn notified(&mut self, watch: WatchId, event: &Event) -> Verdict {
+        if !self.on {
+            return Ok(());
+        }
+        self.streams.delivers(watch, event, &self.model)
+    }
+
+    /// A watch ends.
+    ///
+    /// # Errors
+    /// W5, W6.
+    pub fn watch_ends(&mut self, watch: WatchId, reason: EndReason, resume: Revision) -> Verdict {
+        if !self.on {
+            return Ok(());
+        }
+        self.streams.ends(watch, reason, resume, &self.model)
+    }
+
+    /// Under leaders that were killed every 2 E, nothing that was granted `least` or more has
+    /// outlived its time three times over.
+    ///
+    /// # Errors
+    /// T4.
+    pub fn churned(&self, now: Time, least: Duration) -> Verdict {
+        if !self.on {
+            return Ok(());
+        }
+        ttl::churned(&self.model, &self.ledger, now, least)
+    }
+
+    /// At rest: what a node holds, path by path, hidden ones too.
+    ///
+    /// # Errors
+    /// E5.
+    pub fn holds_everything(&self, seat: usize, replica: &Replica) -> Verdict {
+        if !self.on {
+            return Ok(());
+        }
+        let store = replica.store();
+        for path in self.model.paths() {
+            let tree = store.get(path, true).ok();
+            States::holds(
+                seat,
+                store.applied().index,
+                tree.as_ref(),
+                path,
+                &self.model,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What follows from entries after `known` being committed, as `seat` was first to say.
+    fn extended(&mut self, seat: usize, leads: Option<Term>, known: Index) -> Verdict {
+        let last = self.ledger.last();
+        let last_id = self.ledger.get(last).expect("just committed").id;
+        self.durability.commits(seat, last_id, leads)?;
+        for index in known.0 + 1..=last.0 {
+            let before = self.ledger.get(Index(index - 1));
+            let entry = self.ledger.get(Index(index)).expect("up to the last");
+            ttl::stamps(before, entry, self.grain)?;
+            self.witness.commits(&entry.payload)?;
+            let events = self.model.changes().len();
+            self.model.apply(entry.stamp, &entry.payload);
+            for change in &self.model.changes()[events..] {
+                if change.action == Action::Expire {
+                    let previous = change.previous.as_ref();
+                    let lease = previous.and_then(|node| node.lease);
+                    let lease = lease.expect("only what has a lease expires in the model");
+                    ttl::expired(&change.path, lease, &self.ledger, entry, self.grain)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, seat: usize, replica: &Replica) -> Verdict {
+        let store = replica.store();
+        let shown = Shown {
+            applied: store.applied(),
+            hash: store.hash(),
+            revision: store.revision(),
+            clock: store.clock(),
+            oldest: store.oldest(),
+        };
+        let loaded = std::mem::take(&mut self.seats[seat].loaded);
+        self.seats[seat].applied = shown.applied.index;
+        self.states.shows(seat, shown, loaded, &self.model)?;
+        if shown.applied.index.0 < self.seats[seat].deep + DEEP_EVERY && !loaded {
+            return Ok(());
+        }
+        self.seats[seat].deep = shown.applied.index.0;
+        let root = quorate_core::store::Path::root();
+        let tree = store.get(&root, true).ok();
+        States::holds(seat, shown.applied.index, tree.as_ref(), &root, &self.model)
+    }
+}
+
+fn untouched(replica: &Replica) -> Untouched {
+    let raft = replica.raft();
+    Untouched {
+        hard_state: raft.hard_state(),
+        role: raft.role(),
+        leader: raft.leader(),
+        last: raft.last(),
+        committed: raft.committed(),
+        matched: raft.matched(),
+        deadline: replica.deadline().map(|deadline| Instant(deadline.0)),
+    }
+}

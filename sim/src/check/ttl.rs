@@ -1,0 +1,235 @@
+//! Nothing expires early, nothing stays for ever: T1, T2, T4, T9.
+
+use std::time::Duration;
+
+use quorate_core::store::Path;
+use quorate_core::{ClusterTime, Index};
+
+use super::{Verdict, ensure};
+use crate::clock::{RATE_ERROR_PPM, Time};
+use crate::ledger::{Committed, Ledger};
+use crate::model::{Lease, Model};
+
+/// The stamps of two neighbours in the ledger. No clock has steps longer than `grain` (C6), and none
+/// can measure what is shorter.
+///
+/// # Errors
+/// T9: cluster time fell, or ran ahead of true time.
+pub fn stamps(before: Option<&Committed>, entry: &Committed, grain: Duration) -> Verdict {
+    let (stamp, stamped) = before.map_or((ClusterTime::ZERO, Time(0)), |b| (b.stamp, b.stamped));
+    ensure(entry.stamp >= stamp, "T9", &[], || {
+        format!("{} is stamped {}, after {stamp}", entry.id, entry.stamp)
+    })?;
+    let (shown, passed) = (entry.stamp.since(stamp), entry.stamped.since(stamped));
+    ensure(shown <= passed + grain, "T9", &[], || {
+        format!(
+            "cluster time went on by {shown:?} before {}, true time by {passed:?}",
+            entry.id
+        )
+    })
+}
+
+/// `expiry` removed what had been granted `lease`. Each leader in between may have measured wrongly by
+/// a `grain`.
+///
+/// # Errors
+/// T1: too early, in true time.
+pub fn expired(
+    path: &Path,
+    lease: Lease,
+    ledger: &Ledger,
+    expiry: &Committed,
+    grain: Duration,
+) -> Verdict {
+    let granting = ledger.get(lease.by).expect("granted by a committed entry");
+    let lived = expiry.committed.since(granting.stamped);
+    let leaders = expiry.id.term.0 - granting.id.term.0 + 1;
+    let error = grain * u32::try_from(leaders).unwrap_or(u32::MAX);
+    ensure(lived + error >= lease.granted, "T1", &[], || {
+        format!(
+            "{path} was granted {:?} by {}, and expired by {} after {lived:?} of true time",
+            lease.granted, granting.id, expiry.id
+        )
+    })
+}
+
+/// When a working majority has been at work since a moment at which cluster time was `clock`.
+#[derive(Clone, Copy, Debug)]
+pub struct Working {
+    /// Since then.
+    pub since: Time,
+    /// Cluster time then.
+    pub clock: ClusterTime,
+    /// What expiry may take on top of the time to live: 2 h + 2 E + one commit (T2).
+    pub slack: Duration,
+}
+
+/// All that is still there at `now`, while a majority has been at work.
+///
+/// # Errors
+/// T2: something should have gone.
+pub fn overdue(model: &Model, now: Time, working: Working) -> Verdict {
+    for (path, _, lease) in model.leased() {
+        let left = lease.deadline.since(working.clock);
+        let due = working.since + slowest(left) + working.slack;
+        ensure(now <= due, "T2", &[], || {
+            format!(
+                "{path} was due at {} and is still there at {now}; it should have gone by {due}",
+                lease.deadline
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// All that is still there at `now`, though leaders were killed every 2 E: what was granted at
+/// least `least` must go within three times its time to live.
+///
+/// # Errors
+/// T4.
+pub fn churned(model: &Model, ledger: &Ledger, now: Time, least: Duration) -> Verdict {
+    for (path, _, lease) in model.leased() {
+        let granting = ledger.get(lease.by).expect("granted by a committed entry");
+        let lived = now.since(granting.stamped);
+        ensure(lived <= 3 * lease.granted.max(least), "T4", &[], || {
+            format!(
+                "{path} was granted {:?} and is still there after {lived:?}",
+                lease.granted
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// With wall clock jumps and without, the ledger was the same through its end.
+///
+/// # Errors
+/// T3.
+pub fn immune(with_jumps: (Index, u128), without: (Index, u128)) -> Verdict {
+    ensure(with_jumps == without, "T3", &[], || {
+        format!("the ledger is {with_jumps:x?} with wall clock jumps and {without:x?} without")
+    })
+}
+
+/// The longest true time in which `span` of cluster time passes under one leader.
+fn slowest(span: Duration) -> Duration {
+    let million = 1_000_000;
+    let nanos = span.as_nanos() * (million + u128::from(RATE_ERROR_PPM))
+        / (million - u128::from(RATE_ERROR_PPM));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::raft::Payload;
+    use quorate_core::store::{Command, Content, Operation, Put, When};
+    use quorate_core::{LogId, Term};
+
+    use super::super::id_of;
+    use super::*;
+
+    fn committed(index: u64, stamp: u64, stamped: u64, at: u64) -> Committed {
+        let id = LogId {
+            term: Term(1),
+            index: Index(index),
+        };
+        Committed {
+            id,
+            chain: 0,
+            stamp: ClusterTime(stamp),
+            payload: Payload::Empty,
+            stamped: Time(stamped),
+            committed_in: Term(1),
+            committed: Time(at),
+        }
+    }
+
+    fn lease(granted: u64) -> Lease {
+        Lease {
+            granted: Duration::from_nanos(granted),
+            deadline: ClusterTime(granted),
+            by: Index(1),
+        }
+    }
+
+    fn leased(ttl: u64) -> Model {
+        let mut model = Model::new();
+        let operation = Operation::Put(Put {
+            path: Path::root().child(b"a"),
+            content: Content::Value("v".into()),
+            when: When::Always,
+            ttl: Some(Duration::from_nanos(ttl)),
+        });
+        let command = Command {
+            client: None,
+            operation,
+        };
+        model.apply(ClusterTime::ZERO, &Payload::Command(command.into()));
+        model
+    }
+
+    #[test]
+    fn t1_expired_early() {
+        let mut ledger = Ledger::default();
+        ledger.push(committed(1, 0, 100, 120));
+        let path = Path::root().child(b"a");
+        let at = |time, grain| {
+            let expiry = committed(2, 0, 0, time);
+            expired(
+                &path,
+                lease(50),
+                &ledger,
+                &expiry,
+                Duration::from_nanos(grain),
+            )
+        };
+        assert_eq!(at(150, 0), Ok(()));
+        assert_eq!(
+            at(149, 1),
+            Ok(()),
+            "no clock measures what is finer than its steps"
+        );
+        assert_eq!(id_of(&at(149, 0)), "T1");
+    }
+
+    #[test]
+    fn t2_t4_still_there() {
+        let working = Working {
+            since: Time(1_000),
+            clock: ClusterTime(100),
+            slack: Duration::from_nanos(10),
+        };
+        assert_eq!(overdue(&leased(200), Time(1_110), working), Ok(()));
+        assert_eq!(id_of(&overdue(&leased(200), Time(1_112), working)), "T2");
+        let mut ledger = Ledger::default();
+        ledger.push(committed(1, 0, 0, 0));
+        assert_eq!(
+            churned(&leased(200), &ledger, Time(600), Duration::ZERO),
+            Ok(())
+        );
+        assert_eq!(
+            id_of(&churned(&leased(200), &ledger, Time(601), Duration::ZERO)),
+            "T4"
+        );
+    }
+
+    #[test]
+    fn t3_a_ledger_that_depends_on_the_wall_clock() {
+        assert_eq!(immune((Index(3), 7), (Index(3), 7)), Ok(()));
+        assert_eq!(id_of(&immune((Index(3), 7), (Index(3), 8))), "T3");
+    }
+
+    #[test]
+    fn t9_cluster_time_back_or_ahead() {
+        let first = committed(1, 50, 100, 0);
+        let grain = Duration::from_nanos(2);
+        let after = |stamp| stamps(Some(&first), &committed(2, stamp, 110, 0), grain);
+        assert_eq!(after(62), Ok(()));
+        assert_eq!(id_of(&after(49)), "T9");
+        assert_eq!(id_of(&after(63)), "T9");
+        assert_eq!(
+            id_of(&stamps(None, &committed(1, 61, 60, 0), Duration::ZERO)),
+            "T9"
+        );
+    }
+}

@@ -1,0 +1,359 @@
+//! Clients: each does one thing at a time, and watches several things all the time.
+//!
+//! A client that loses its answer knows nothing of the outcome; with a request id it asks again, at
+//! another node. What it does with answers follows from them alone, so that checks on or off make no
+//! difference.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use quorate_core::store::{Body, ClientRequest, Consistency, Event, Filter, Response, Value};
+use quorate_core::{EndReason, NodeId, RequestError, RequestId, Revision, WatchId};
+
+use crate::check::linearizability::Asked;
+use crate::options::Options;
+use crate::rng::{Draw, Purpose, Seed};
+use crate::workload::{Memory, Wish, wish};
+
+/// Open watches of one client; one more closes the oldest.
+const STREAMS_MAX: usize = 4;
+
+/// So often an operation is tried.
+const ATTEMPTS_MAX: u64 = 12;
+
+/// One client.
+#[derive(Debug)]
+pub struct Client {
+    /// Which.
+    pub number: usize,
+    /// Operations begun.
+    pub begun: u64,
+    /// What it waits for.
+    pub pending: Option<Pending>,
+    /// Its watches, by stream.
+    pub streams: BTreeMap<u64, Stream>,
+    memory: Memory,
+    /// Of its numbered requests: the last one.
+    sequence: u64,
+    /// The node it asks first.
+    favourite: usize,
+}
+
+/// An operation without an answer yet.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// Its number, unique in the run.
+    pub operation: u64,
+    /// What is asked.
+    pub asked: Asked,
+    /// Which try.
+    pub attempt: u64,
+    /// The node asked.
+    pub seat: usize,
+    /// The request there, once it has arrived.
+    pub request: Option<RequestId>,
+}
+
+/// One stream of events, over any number of watches.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// What it wants.
+    pub filter: Filter,
+    /// Where it goes on; `None` is now.
+    pub next: Option<Revision>,
+    /// One event is enough.
+    pub once: bool,
+    /// The watch that is open now, and where.
+    pub open: Option<(WatchId, usize)>,
+    /// Events that may still come before it says that it has read on.
+    pub credit: u32,
+    /// How much it takes at a time, and how long it reads.
+    pub pace: (u32, Duration),
+}
+
+/// What a client does next.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Asks `seat`.
+    Ask {
+        /// Whom.
+        seat: usize,
+        /// After that long.
+        after: Duration,
+    },
+    /// It is over: known, or unknown for good.
+    Over,
+}
+
+impl Client {
+    /// A client that has done nothing yet.
+    #[must_use]
+    pub fn new(number: usize, options: &Options) -> Self {
+        Self {
+            number,
+            begun: 0,
+            pending: None,
+            streams: BTreeMap::new(),
+            memory: Memory::default(),
+            sequence: 0,
+            favourite: number % options.members,
+        }
+    }
+
+    /// What it wants next: an operation, which is pending then, or a stream, which is to be opened.
+    pub fn begin(
+        &mut self,
+        seed: Seed,
+        options: &Options,
+        paths: &[quorate_core::store::Path],
+    ) -> Begun {
+        self.begun += 1;
+        let client = self.number as u64;
+        let mut draw = seed.draw(Purpose::Workload, client, self.begun);
+        let name = self.name(options, &mut draw);
+        let operation = (client << 32) | self.begun;
+        let mix = &options.mix;
+        match wish(
+            mix,
+            paths,
+            client,
+            self.begun,
+            &self.memory,
+            name,
+            &mut draw,
+        ) {
+            Wish::Watch {
+                filter,
+                since,
+                once,
+            } => {
+                let take = *draw.pick(&[1, 2, 10, 1_000]);
+                let slow = *draw.pick(&[0, 1, 20, 1_000]);
+                let stream = Stream {
+                    filter,
+                    next: since,
+                    once,
+                    open: None,
+                    credit: 0,
+                    pace: (take, Duration::from_millis(slow)),
+                };
+                self.streams.insert(operation, stream);
+                let oldest = self.streams.first_key_value().map(|(&oldest, _)| oldest);
+                let closed = oldest
+                    .filter(|_| self.streams.len() > STREAMS_MAX)
+                    .and_then(|oldest| Some((oldest, self.streams.remove(&oldest)?)));
+                Begun::Stream {
+                    opened: operation,
+                    closed,
+                }
+            }
+            Wish::Write(command) => self.wait(operation, Asked::Write(command), options, &mut draw),
+            Wish::Read(query) => self.wait(operation, Asked::Read(query), options, &mut draw),
+        }
+    }
+
+    /// The answer to the try under way. `true` where it is over for the client.
+    pub fn answered(
+        &mut self,
+        result: &Result<Response, RequestError>,
+        seat_of: impl Fn(NodeId) -> Option<usize>,
+        options: &Options,
+        draw: &mut Draw,
+    ) -> Step {
+        match result {
+            Ok(response) => {
+                self.learn(response);
+                Step::Over
+            }
+            Err(RequestError::Store { header, .. }) => {
+                self.memory.revision = self.memory.revision.max(header.revision);
+                Step::Over
+            }
+            Err(RequestError::NotLeader { leader }) => {
+                self.favourite = match leader.and_then(seat_of) {
+                    Some(seat) => seat,
+                    None => draw.place(options.members),
+                };
+                self.again(options.config.heartbeat_interval, draw)
+            }
+            Err(RequestError::Busy | RequestError::Stopping) => {
+                self.again(options.config.heartbeat_interval * 2, draw)
+            }
+            Err(RequestError::Dropped) => self.lost(options, draw),
+        }
+    }
+
+    /// The try under way ended without an answer: its outcome is unknown.
+    pub fn lost(&mut self, options: &Options, draw: &mut Draw) -> Step {
+        self.favourite = draw.place(options.members);
+        let repeatable = match self.pending.as_ref().map(|pending| &pending.asked) {
+            Some(Asked::Write(command)) => command.client.is_some() && draw.percent(80),
+            Some(Asked::Read(_)) => draw.percent(50),
+            None => false,
+        };
+        if repeatable {
+            self.again(options.config.heartbeat_interval, draw)
+        } else {
+            Step::Over
+        }
+    }
+
+    /// The node did not take the request in at all.
+    pub fn refused(&mut self, options: &Options, draw: &mut Draw) -> Step {
+        self.favourite = draw.place(options.members);
+        self.again(options.config.heartbeat_interval, draw)
+    }
+
+    /// An event came for `stream`. Returns what follows.
+    pub fn notified(&mut self, stream: u64, event: &Event) -> Read {
+        let Some(state) = self.streams.get_mut(&stream) else {
+            return Read::On;
+        };
+        let index = event.id.index();
+        state.next = Some(index.next());
+        state.credit = state.credit.saturating_sub(1);
+        self.memory.revision = self.memory.revision.max(index);
+        if state.once {
+            return Read::Enough;
+        }
+        if state.credit == 0 {
+            Read::Pause(state.pace.1)
+        } else {
+            Read::On
+        }
+    }
+
+    /// A watch of `stream` ended. Whether it is to be opened again.
+    pub fn ended(&mut self, stream: u64, reason: EndReason, resume: Revision) -> bool {
+        let Some(state) = self.streams.get_mut(&stream) else {
+            return false;
+        };
+        state.open = None;
+        match reason {
+            EndReason::Stopping | EndReason::HistoryLost => {
+                state.next = Some(resume);
+                true
+            }
+            // What was cleared is gone, and too many are too many.
+            EndReason::Cleared { .. } | EndReason::Busy => {
+                self.streams.remove(&stream);
+                false
+            }
+        }
+    }
+
+    fn again(&mut self, after: Duration, draw: &mut Draw) -> Step {
+        let Some(pending) = &mut self.pending else {
+            return Step::Over;
+        };
+        if pending.attempt >= ATTEMPTS_MAX {
+            return Step::Over;
+        }
+        pending.attempt += 1;
+        pending.request = None;
+        pending.seat = self.favourite;
+        Step::Ask {
+            seat: self.favourite,
+            after: after * u32::try_from(draw.between(1, 3)).expect("small"),
+        }
+    }
+
+    fn wait(&mut self, operation: u64, asked: Asked, options: &Options, draw: &mut Draw) -> Begun {
+        let local = matches!(&asked, Asked::Read(query)
+            if matches!(query.consistency, Consistency::Local { .. }));
+        let elsewhere = local || draw.one_in(10);
+        let seat = if elsewhere {
+            draw.place(options.members)
+        } else {
+            self.favourite
+        };
+        self.pending = Some(Pending {
+            operation,
+            asked,
+            attempt: 1,
+            seat,
+            request: None,
+        });
+        Begun::Operation { seat }
+    }
+
+    fn name(&mut self, options: &Options, draw: &mut Draw) -> Option<ClientRequest> {
+        if !draw.percent(options.mix.named) {
+            return None;
+        }
+        let client = self.number as u64;
+        if draw.percent(30) {
+            let text = format!("{client}:{}", self.begun);
+            return Some(ClientRequest::Opaque(Value::from(text.as_str())));
+        }
+        let acked = self.sequence.saturating_sub(draw.below(3));
+        self.sequence += 1;
+        Some(ClientRequest::Numbered {
+            client,
+            sequence: self.sequence,
+            acked,
+        })
+    }
+
+    fn learn(&mut self, response: &Response) {
+        self.memory.revision = self.memory.revision.max(response.header.revision);
+        let mut saw = |path, node: &quorate_core::store::NodeState| {
+            if let Some(value) = &node.value {
+                self.memory.saw(path, value, node.modified.index());
+            }
+        };
+        match &response.body {
+            Body::Done => {}
+            Body::Changed(event) => saw(&event.path, &event.node),
+            Body::Found(tree) => {
+                saw(&tree.path, &tree.node);
+                for child in &tree.children {
+                    saw(&child.path, &child.node);
+                }
+            }
+        }
+    }
+}
+
+/// What a client begins.
+#[derive(Clone, Debug)]
+pub enum Begun {
+    /// An operation at this node.
+    Operation {
+        /// Which.
+        seat: usize,
+    },
+    /// A stream; perhaps another is closed for it.
+    Stream {
+        /// The new one.
+        opened: u64,
+        /// The old one.
+        closed: Option<(u64, Stream)>,
+    },
+}
+
+/// What a watcher does after an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Waits for the next.
+    On,
+    /// Has what it wanted.
+    Enough,
+    /// Reads for that long before it asks for more.
+    Pause(Duration),
+}
+
+/// The bytes that stand for an answer in the trace.
+#[must_use]
+pub fn digest(result: &Result<Response, RequestError>) -> u64 {
+    let text = match result {
+        Ok(Response { header, body }) => match body {
+            Body::Changed(event) => format!("{}:{}", header.applied, event.id),
+            Body::Done => format!("{}", header.applied),
+            Body::Found(tree) => format!("{}:{}", header.applied, tree.children.len()),
+        },
+        Err(RequestError::Store { header, error }) => format!("{}:{error}", header.applied),
+        Err(error) => error.to_string(),
+    };
+    xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+}

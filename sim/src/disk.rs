@@ -1,0 +1,613 @@
+//! Disks by the sector: what is written is volatile until a sync that covers it has completed.
+//!
+//! A node's program sees its writes at once (`view`). The platters (`media`) follow when the job
+//! that made them completes in virtual time; a crash in between plays only a part of the job's
+//! operations, and of what no sync covered keeps any subset of the sectors, some of them torn.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use quorate_core::wal::{FileError, Files};
+
+use crate::fault::{Counters, Dials, Fault, Kind};
+use crate::rng::Draw;
+
+/// What disks can do.
+pub const FAULTS: &[Kind] = &[
+    Kind {
+        fault: Fault::D1,
+        what: "a sync takes up to a second",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::D2,
+        what: "a sync stalls for up to 30 s",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::D3,
+        what: "a crash loses what was not synced",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::D4,
+        what: "a sector is torn by a crash",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::D5,
+        what: "of what was not synced, later sectors survive a crash and earlier ones do not",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::D12,
+        what: "a disk is full at allocation, for a while",
+        gap: 20,
+    },
+    Kind {
+        fault: Fault::D15,
+        what: "one node's disk is slow for the whole run",
+        gap: 0,
+    },
+];
+
+/// What a crash never tears apart, unless D4 is on.
+pub const SECTOR: usize = 512;
+
+type Inode = u64;
+
+/// The disk of one node.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    /// As the program sees it.
+    view: View,
+    /// As it is.
+    media: Media,
+    /// What the job under way has done so far.
+    job: Job,
+    inodes: Inode,
+    /// D12.
+    full: bool,
+}
+
+/// The operations of one job of a node's program, in order.
+pub type Job = Vec<Operation>;
+
+/// One operation on a disk.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// A file of zeros is made.
+    Allocate {
+        /// The file.
+        inode: Inode,
+        /// Its name.
+        name: String,
+        /// How long it is.
+        bytes: usize,
+    },
+    /// Bytes are written.
+    Write {
+        /// The file.
+        inode: Inode,
+        /// Where.
+        offset: usize,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// A file becomes durable.
+    Sync(Inode),
+    /// Names become durable.
+    SyncNames,
+    /// A file gets another name.
+    Rename(String, String),
+    /// A name goes.
+    Remove(String),
+}
+
+#[derive(Clone, Debug, Default)]
+struct View {
+    names: BTreeMap<String, Inode>,
+    files: BTreeMap<Inode, Vec<u8>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Media {
+    /// As they are after a crash that loses all it may.
+    names: BTreeMap<String, Inode>,
+    /// Changes of names that no sync has covered, in order.
+    volatile_names: Vec<NameChange>,
+    files: BTreeMap<Inode, Platter>,
+}
+
+#[derive(Clone, Debug)]
+enum NameChange {
+    Add(String, Inode),
+    Rename(String, String),
+    Remove(String),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Platter {
+    bytes: Vec<u8>,
+    /// How much of it a sync has made durable: the length, too, is volatile until then.
+    synced_len: usize,
+    /// The sectors no sync has covered: what they held before, and in what order they were written.
+    volatile: BTreeMap<usize, (u64, Vec<u8>)>,
+    writes: u64,
+}
+
+/// A handle for the program.
+#[derive(Clone, Debug)]
+pub struct SimFiles(Rc<RefCell<Disk>>);
+
+impl SimFiles {
+    /// The files on `disk`.
+    #[must_use]
+    pub const fn new(disk: Rc<RefCell<Disk>>) -> Self {
+        Self(disk)
+    }
+}
+
+impl Disk {
+    /// Takes what the program has done since the last call: a job that is under way from now on.
+    pub fn take_job(&mut self) -> Job {
+        std::mem::take(&mut self.job)
+    }
+
+    /// The job is complete: what it wrote is on the platters, what it synced is durable.
+    pub fn complete(&mut self, job: Job) {
+        for operation in job {
+            self.media.play(operation);
+        }
+    }
+
+    /// D12: allocation fails from now on, or no longer.
+    pub const fn set_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    /// Whether allocation fails.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// The node stops in the midst of `jobs`. Afterwards the program sees what survived, all of it
+    /// durable.
+    pub fn crash(
+        &mut self,
+        jobs: Vec<Job>,
+        dials: &Dials,
+        draw: &mut Draw,
+        counters: &mut Counters,
+    ) {
+        self.job.clear();
+        for mut job in jobs {
+            // Any prefix of what it was doing took place; mostly some of it.
+            let done = draw.place(job.len() + 1);
+            job.truncate(done);
+            self.complete(job);
+        }
+        let mode = if dials.on(Fault::D3) {
+            Loss::draw(dials, draw)
+        } else {
+            // The machine goes on: the page cache is written out.
+            Loss::Nothing
+        };
+        self.media.crash(mode, dials, draw, counters);
+        self.view = View {
+            names: self.media.names.clone(),
+            files: self
+                .media
+                .files
+                .iter()
+                .map(|(&inode, p)| (inode, p.bytes.clone()))
+                .collect(),
+        };
+    }
+
+    fn inode(&self, name: &str) -> Result<Inode, FileError> {
+        self.view
+            .names
+            .get(name)
+            .copied()
+            .ok_or(FileError::NotFound)
+    }
+
+    fn file(&self, name: &str) -> Result<&Vec<u8>, FileError> {
+        Ok(&self.view.files[&self.inode(name)?])
+    }
+}
+
+impl Files for SimFiles {
+    fn list(&self) -> Result<Vec<String>, FileError> {
+        Ok(self.0.borrow().view.names.keys().cloned().collect())
+    }
+
+    fn len(&self, name: &str) -> Result<u64, FileError> {
+        Ok(self.0.borrow().file(name)?.len() as u64)
+    }
+
+    fn allocate(&mut self, name: &str, bytes: u64) -> Result<(), FileError> {
+        let disk = &mut *self.0.borrow_mut();
+        if disk.full {
+            return Err(FileError::Full);
+        }
+        disk.inodes += 1;
+        let (inode, bytes) = (disk.inodes, place(bytes));
+        if let Some(replaced) = disk.view.names.insert(name.to_owned(), inode) {
+            disk.view.files.remove(&replaced);
+        }
+        disk.view.files.insert(inode, vec![0; bytes]);
+        let name = name.to_owned();
+        disk.job.push(Operation::Allocate { inode, name, bytes });
+        Ok(())
+    }
+
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<(), FileError> {
+        let disk = self.0.borrow();
+        let offset = place(offset);
+        let part = disk.file(name)?.get(offset..offset + buffer.len());
+        let part = part.ok_or_else(|| FileError::Other(format!("{name} ends before {offset}")))?;
+        buffer.copy_from_slice(part);
+        Ok(())
+    }
+
+    fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
+        let disk = &mut *self.0.borrow_mut();
+        let inode = disk.inode(name)?;
+        let offset = place(offset);
+        let file = disk.view.files.get_mut(&inode).expect("named files exist");
+        let Some(part) = file.get_mut(offset..offset + bytes.len()) else {
+            return Err(FileError::Other(format!("{name} was not allocated so far")));
+        };
+        part.copy_from_slice(bytes);
+        let bytes = bytes.to_vec();
+        disk.job.push(Operation::Write {
+            inode,
+            offset,
+            bytes,
+        });
+        Ok(())
+    }
+
+    fn sync(&mut self, name: &str) -> Result<(), FileError> {
+        let disk = &mut *self.0.borrow_mut();
+        let inode = disk.inode(name)?;
+        disk.job.push(Operation::Sync(inode));
+        Ok(())
+    }
+
+    fn sync_dir(&mut self) -> Result<(), FileError> {
+        self.0.borrow_mut().job.push(Operation::SyncNames);
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), FileError> {
+        let disk = &mut *self.0.borrow_mut();
+        let inode = disk.view.names.remove(from).ok_or(FileError::NotFound)?;
+        if let Some(replaced) = disk.view.names.insert(to.to_owned(), inode) {
+            disk.view.files.remove(&replaced);
+        }
+        disk.job
+            .push(Operation::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> Result<(), FileError> {
+        let disk = &mut *self.0.borrow_mut();
+        let inode = disk.view.names.remove(name).ok_or(FileError::NotFound)?;
+        disk.view.files.remove(&inode);
+        disk.job.push(Operation::Remove(name.to_owned()));
+        Ok(())
+    }
+}
+
+/// What a crash does to sectors that no sync has covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    /// All were written out just in time.
+    Nothing,
+    /// None were.
+    All,
+    /// Those written first were.
+    Tail,
+    /// Any of them were.
+    Some,
+}
+
+impl Loss {
+    fn draw(dials: &Dials, draw: &mut Draw) -> Self {
+        let most = if dials.on(Fault::D5) { 6 } else { 3 };
+        match draw.below(most) {
+            0 => Self::Nothing,
+            1 => Self::All,
+            2 => Self::Tail,
+            _ => Self::Some,
+        }
+    }
+}
+
+impl Media {
+    fn play(&mut self, operation: Operation) {
+        match operation {
+            Operation::Allocate { inode, name, bytes } => {
+                let platter = Platter {
+                    bytes: vec![0; bytes],
+                    ..Platter::default()
+                };
+                self.files.insert(inode, platter);
+                self.volatile_names.push(NameChange::Add(name, inode));
+            }
+            Operation::Write {
+                inode,
+                offset,
+                bytes,
+            } => {
+                // A file that was removed meanwhile may be written to no more.
+                if let Some(platter) = self.files.get_mut(&inode) {
+                    platter.write(offset, &bytes);
+                }
+            }
+            Operation::Sync(inode) => {
+                if let Some(platter) = self.files.get_mut(&inode) {
+                    platter.volatile.clear();
+                    platter.synced_len = platter.bytes.len();
+                }
+            }
+            Operation::SyncNames => {
+                for change in std::mem::take(&mut self.volatile_names) {
+                    self.rename(change);
+                }
+                self.collect();
+            }
+            Operation::Rename(from, to) => {
+                self.volatile_names.push(NameChange::Rename(from, to));
+            }
+            Operation::Remove(name) => self.volatile_names.push(NameChange::Remove(name)),
+        }
+    }
+
+    fn rename(&mut self, change: NameChange) {
+        match change {
+            NameChange::Add(name, inode) => {
+                self.names.insert(name, inode);
+            }
+            NameChange::Rename(from, to) => {
+                if let Some(inode) = self.names.remove(&from) {
+                    self.names.insert(to, inode);
+                }
+            }
+            NameChange::Remove(name) => {
+                self.names.remove(&name);
+            }
+        }
+    }
+
+    /// Forgets files that have no name, nor will have one.
+    fn collect(&mut self) {
+        let named: Vec<_> = self.names.values().copied().collect();
+        if self.volatile_names.is_empty() && named.len() < self.files.len() {
+            self.files.retain(|inode, _| named.contains(inode));
+        }
+    }
+
+    fn crash(&mut self, loss: Loss, dials: &Dials, draw: &mut Draw, counters: &mut Counters) {
+        // A journalling file system keeps the order of changes of names.
+        let changes = std::mem::take(&mut self.volatile_names);
+        let kept = match loss {
+            Loss::Nothing => changes.len(),
+            Loss::All => 0,
+            Loss::Tail | Loss::Some => draw.place(changes.len() + 1),
+        };
+        for change in changes.into_iter().take(kept) {
+            self.rename(change);
+        }
+        self.collect();
+        for platter in self.files.values_mut() {
+            platter.crash(loss, dials, draw, counters);
+        }
+    }
+}
+
+impl Platter {
+    fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        for sector in offset / SECTOR..end.div_ceil(SECTOR) {
+            let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.bytes.len());
+            let before = &self.bytes[range];
+            self.writes += 1;
+            let order = self.writes;
+            self.volatile
+                .entry(sector)
+                .or_insert_with(|| (order, before.to_vec()));
+        }
+        self.bytes[offset..end].copy_from_slice(bytes);
+    }
+
+    fn crash(&mut self, loss: Loss, dials: &Dials, draw: &mut Draw, counters: &mut Counters) {
+        let volatile = std::mem::take(&mut self.volatile);
+        let orders: Vec<_> = volatile.values().map(|(order, _)| *order).collect();
+        // Of a tail, everything from some write on is lost.
+        let mut sorted = orders.clone();
+        sorted.sort_unstable();
+        let lost_from = match loss {
+            Loss::Tail if !sorted.is_empty() => sorted[draw.place(sorted.len())],
+            Loss::All => 0,
+            Loss::Nothing | Loss::Tail | Loss::Some => u64::MAX,
+        };
+        let torn_at = lost_from;
+        for (sector, (order, before)) in volatile {
+            let start = sector * SECTOR;
+            let lost = order >= lost_from || (loss == Loss::Some && draw.percent(50));
+            // The sector at which power failed may hold something of both.
+            let torn =
+                dials.on(Fault::D4) && (order == torn_at || (loss == Loss::Some && draw.one_in(4)));
+            if torn {
+                counters.count(Fault::D4);
+                let at = draw.place(before.len());
+                let old = if draw.percent(75) {
+                    at..before.len()
+                } else {
+                    0..at
+                };
+                self.bytes[start + old.start..start + old.end].copy_from_slice(&before[old]);
+            } else if lost {
+                let fault = if loss == Loss::Some {
+                    Fault::D5
+                } else {
+                    Fault::D3
+                };
+                counters.count(fault);
+                self.bytes[start..start + before.len()].copy_from_slice(&before);
+            }
+        }
+        let keeps_len = loss == Loss::Nothing || (loss == Loss::Some && draw.percent(50));
+        if !keeps_len && self.synced_len < self.bytes.len() {
+            self.bytes.truncate(self.synced_len);
+        }
+        self.synced_len = self.bytes.len();
+    }
+}
+
+/// How long jobs on one node's disk take.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    base: Duration,
+    slow: bool,
+}
+
+impl Pace {
+    /// The pace of one node for the whole run; `slow` where D15 struck it.
+    #[must_use]
+    pub fn new(slow: bool, draw: &mut Draw) -> Self {
+        Self {
+            base: Duration::from_micros(draw.between(50, 2_000)),
+            slow,
+        }
+    }
+
+    /// D15 is over.
+    pub const fn heal(&mut self) {
+        self.slow = false;
+    }
+
+    /// How long this job takes.
+    pub fn latency(&self, dials: &Dials, draw: &mut Draw, counters: &mut Counters) -> Duration {
+        let mut latency = self.base + Duration::from_micros(draw.skewed(100));
+        if self.slow {
+            counters.count(Fault::D15);
+            latency *= 20;
+        }
+        if draw.percent(dials.scale(Fault::D1, 40)) {
+            counters.count(Fault::D1);
+            latency += Duration::from_millis(draw.skewed(80).min(1_000));
+        }
+        if dials.on(Fault::D2) && draw.below(100_000) < dials.scale(Fault::D2, 200) {
+            counters.count(Fault::D2);
+            latency += Duration::from_millis(draw.between(1_000, 30_000));
+        }
+        latency
+    }
+}
+
+fn place(number: u64) -> usize {
+    usize::try_from(number).expect("simulated files are small")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, Seed};
+
+    fn read(files: &SimFiles, name: &str) -> Result<Vec<u8>, FileError> {
+        let mut bytes = vec![0; place(files.len(name)?)];
+        files.read_at(name, 0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes `1`s durably, then `2`s without a sync, then crashes.
+    fn crashed(seed: u64, dials: &Dials) -> Vec<u8> {
+        let disk = Rc::new(RefCell::new(Disk::default()));
+        let mut files = SimFiles::new(disk.clone());
+        let write = |files: &mut SimFiles, byte: u8| {
+            files
+                .write_at("f", 0, &[byte; 4 * SECTOR])
+                .expect("allocated");
+        };
+        files.allocate("f", 4 * SECTOR as u64).expect("room");
+        write(&mut files, 1);
+        files.sync("f").expect("there");
+        files.sync_dir().expect("there");
+        let job = disk.borrow_mut().take_job();
+        disk.borrow_mut().complete(job);
+        write(&mut files, 2);
+        assert_eq!(
+            read(&files, "f"),
+            Ok(vec![2; 4 * SECTOR]),
+            "seen before it is durable"
+        );
+        let job = disk.borrow_mut().take_job();
+        disk.borrow_mut().complete(job);
+        let mut draw = Seed::new(seed).draw(Purpose::DiskCrash, 0, 0);
+        disk.borrow_mut()
+            .crash(Vec::new(), dials, &mut draw, &mut Counters::default());
+        read(&files, "f").expect("its name is durable")
+    }
+
+    #[test]
+    fn a_crash_keeps_whole_sectors_in_any_mixture() {
+        let dials = Dials::off().with(&[(Fault::D3, 100), (Fault::D5, 100)]);
+        let mut mixtures = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let bytes = crashed(seed, &dials);
+            let sectors: Vec<u8> = bytes.chunks(SECTOR).map(|sector| sector[0]).collect();
+            assert!(
+                bytes
+                    .chunks(SECTOR)
+                    .all(|s| s.iter().all(|&byte| byte == s[0]))
+            );
+            mixtures.insert(sectors);
+        }
+        assert_eq!(mixtures.len(), 16, "every subset happens");
+    }
+
+    #[test]
+    fn a_torn_sector_holds_something_of_both() {
+        let dials = Dials::off().with(&[(Fault::D3, 100), (Fault::D4, 100), (Fault::D5, 100)]);
+        let torn = |bytes: Vec<u8>| bytes.chunks(SECTOR).any(|s| s.iter().any(|&b| b != s[0]));
+        assert!((0..50).any(|seed| torn(crashed(seed, &dials))));
+    }
+
+    #[test]
+    fn without_the_fault_nothing_is_lost() {
+        assert!((0..20).all(|seed| crashed(seed, &Dials::off()) == vec![2; 4 * SECTOR]));
+    }
+
+    #[test]
+    fn a_job_cut_short_took_place_up_to_some_operation() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..100 {
+            let disk = Rc::new(RefCell::new(Disk::default()));
+            let mut files = SimFiles::new(disk.clone());
+            files.allocate("f", 1).expect("room");
+            files.sync("f").expect("there");
+            files.sync_dir().expect("there");
+            files.write_at("f", 0, &[1]).expect("allocated");
+            files.sync("f").expect("there");
+            let job = disk.borrow_mut().take_job();
+            let dials = Dials::off().with(&[(Fault::D3, 100)]);
+            let mut draw = Seed::new(seed).draw(Purpose::DiskCrash, 0, 0);
+            disk.borrow_mut()
+                .crash(vec![job], &dials, &mut draw, &mut Counters::default());
+            seen.insert(read(&files, "f").ok());
+        }
+        let whole = [None, Some(vec![0]), Some(vec![1])];
+        assert!(
+            whole.iter().all(|outcome| seen.contains(outcome)),
+            "{seen:?}"
+        );
+    }
+}

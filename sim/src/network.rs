@@ -1,0 +1,445 @@
+//! Packets between nodes: what is lost, late, doubled or cut off.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Time, nanos};
+use crate::fault::{Counters, Dials, Fault, Kind};
+use crate::rng::{Draw, Purpose, Seed};
+
+/// What the network can do.
+pub const FAULTS: &[Kind] = &[
+    Kind {
+        fault: Fault::N1,
+        what: "delay with a long tail",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::N2,
+        what: "a message is lost",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::N3,
+        what: "a message comes twice",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::N4,
+        what: "an old message comes again, much later, across terms and restarts",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::N5,
+        what: "a message is overtaken by later ones",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::N6,
+        what: "the nodes fall into two parts that do not hear each other",
+        gap: 12,
+    },
+    Kind {
+        fault: Fault::N7,
+        what: "one node sends and cannot hear, or hears and cannot send",
+        gap: 12,
+    },
+    Kind {
+        fault: Fault::N8,
+        what: "two halves both reach one node, but not each other",
+        gap: 16,
+    },
+    Kind {
+        fault: Fault::N9,
+        what: "a node's links are clogged, and all arrives at the end",
+        gap: 8,
+    },
+    Kind {
+        fault: Fault::N10,
+        what: "a link keeps only so many messages in flight",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::N12,
+        what: "one kind of message from one node is dropped for a while",
+        gap: 10,
+    },
+    Kind {
+        fault: Fault::N14,
+        what: "a link goes up and down faster than the election timeout",
+        gap: 10,
+    },
+];
+
+/// One packet: what the codec made of a message.
+pub type Packet = Arc<[u8]>;
+
+const MILLI: u64 = 1_000_000;
+
+/// All links of a cluster.
+#[derive(Debug)]
+pub struct Network {
+    seed: Seed,
+    seats: usize,
+    dials: Dials,
+    /// The longest election timeout: what the length of a partition is measured in.
+    unit: Duration,
+    /// Per directed link, `from * seats + to`.
+    links: Vec<Link>,
+    cuts: Vec<Cut>,
+}
+
+#[derive(Debug)]
+struct Link {
+    /// Messages sent so far: names the stream that decides the next one's fate.
+    sent: u64,
+    base: Duration,
+    mean: Duration,
+    /// Arrival times of what is in flight, for N10.
+    flying: VecDeque<Time>,
+    capacity: usize,
+    clogged_until: Time,
+}
+
+/// Something between nodes that lets messages of some links through no more, for a while.
+#[derive(Clone, Debug)]
+struct Cut {
+    fault: Fault,
+    until: Time,
+    /// Links that are cut.
+    links: Vec<bool>,
+    /// N12: only messages of this kind.
+    kind: Option<u8>,
+    /// N14: cut and whole in turns of this length.
+    period: Option<Duration>,
+    since: Time,
+}
+
+impl Network {
+    /// The network of `seats` nodes.
+    #[must_use]
+    pub fn new(seed: Seed, seats: usize, dials: &Dials, unit: Duration) -> Self {
+        let links = (0..seats * seats)
+            .map(|link| Link::new(dials, &mut seed.draw(Purpose::Message, link as u64, 0)))
+            .collect();
+        Self {
+            seed,
+            seats,
+            dials: dials.clone(),
+            unit,
+            links,
+            cuts: Vec::new(),
+        }
+    }
+
+    /// Sends a packet of `kind`; returns when it arrives, once, never, or more than once.
+    pub fn send(
+        &mut self,
+        now: Time,
+        from: usize,
+        to: usize,
+        kind: u8,
+        counters: &mut Counters,
+    ) -> Arrivals {
+        let name = from * self.seats + to;
+        let link = &mut self.links[name];
+        link.sent += 1;
+        let mut draw = self.seed.draw(Purpose::Message, name as u64, link.sent);
+        if let Some(fault) = self.cut(now, from, to, kind) {
+            counters.count(fault);
+            return Arrivals::default();
+        }
+        let dials = &self.dials;
+        let link = &mut self.links[name];
+        if draw.percent(dials.scale(Fault::N2, 30)) {
+            counters.count(Fault::N2);
+            return Arrivals::default();
+        }
+        while link.flying.front().is_some_and(|&arrival| arrival <= now) {
+            link.flying.pop_front();
+        }
+        if link.flying.len() >= link.capacity {
+            counters.count(Fault::N10);
+            return Arrivals::default();
+        }
+        let mut arrivals = Arrivals::default();
+        let mut at = link.arrival(now, &mut draw);
+        if dials.on(Fault::N1) {
+            counters.count(Fault::N1);
+        }
+        if draw.percent(dials.scale(Fault::N5, 50)) {
+            counters.count(Fault::N5);
+            at = at + Duration::from_nanos(draw.skewed(2 * nanos(link.base + link.mean)));
+        }
+        if link.clogged_until > at {
+            counters.count(Fault::N9);
+            // Order is kept by the queue's insertion numbers.
+            at = link.clogged_until;
+        }
+        link.flying.push_back(at);
+        arrivals.push(at);
+        if draw.percent(dials.scale(Fault::N3, 50)) {
+            counters.count(Fault::N3);
+            arrivals.push(link.arrival(now, &mut draw).max(link.clogged_until));
+        }
+        if dials.on(Fault::N4) && draw.below(10_000) < dials.scale(Fault::N4, 200) {
+            counters.count(Fault::N4);
+            arrivals.push(at + Duration::from_nanos(draw.skewed(nanos(self.unit) * 12)));
+        }
+        arrivals
+    }
+
+    /// Why a packet of `kind` cannot pass now.
+    #[must_use]
+    pub fn cut(&self, now: Time, from: usize, to: usize, kind: u8) -> Option<Fault> {
+        let link = from * self.seats + to;
+        self.cuts
+            .iter()
+            .find(|cut| cut.stops(now, link, kind))
+            .map(|cut| cut.fault)
+    }
+
+    /// Makes a fault that strikes now and then happen.
+    pub fn strike(&mut self, fault: Fault, now: Time, draw: &mut Draw, counters: &mut Counters) {
+        self.cuts.retain(|cut| cut.until > now);
+        if self.seats < 2 {
+            return;
+        }
+        counters.count(fault);
+        // 1–100 E, mostly short.
+        let held = Duration::from_nanos(draw.skewed(nanos(self.unit) * 6) + nanos(self.unit));
+        let node = draw.place(self.seats);
+        let mut kind = None;
+        let mut period = None;
+        let links: Vec<bool> = match fault {
+            Fault::N6 => {
+                let side: Vec<bool> = match draw.below(3) {
+                    0 => (0..self.seats).map(|seat| seat == node).collect(),
+                    1 => (0..self.seats).map(|_| draw.percent(50)).collect(),
+                    _ => self.halves(node),
+                };
+                self.links_where(|from, to| side[from] != side[to])
+            }
+            Fault::N7 => {
+                let deaf = draw.percent(50);
+                self.links_where(|from, to| if deaf { to == node } else { from == node })
+            }
+            Fault::N8 => {
+                let side = self.halves(node);
+                self.links_where(|from, to| side[from] != side[to] && from != node && to != node)
+            }
+            Fault::N9 => {
+                let until = now + Duration::from_nanos(draw.between(MILLI, 5_000 * MILLI));
+                for (link, from, to) in self.pairs() {
+                    if from == node || to == node {
+                        self.links[link].clogged_until = until;
+                    }
+                }
+                return;
+            }
+            Fault::N12 => {
+                kind = Some(u8::try_from(draw.below(8)).expect("below 8"));
+                self.links_where(|from, _| from == node)
+            }
+            Fault::N14 => {
+                period = Some(Duration::from_nanos(
+                    draw.between(MILLI, nanos(self.unit) / 2),
+                ));
+                let peer = (node + 1 + draw.place(self.seats - 1)) % self.seats;
+                self.links_where(|from, to| {
+                    (from, to) == (node, peer) || (from, to) == (peer, node)
+                })
+            }
+            Fault::N1
+            | Fault::N2
+            | Fault::N3
+            | Fault::N4
+            | Fault::N5
+            | Fault::N10
+            | Fault::D1
+            | Fault::D2
+            | Fault::D3
+            | Fault::D4
+            | Fault::D5
+            | Fault::D12
+            | Fault::D15
+            | Fault::C1
+            | Fault::C2
+            | Fault::C3
+            | Fault::C6
+            | Fault::P1
+            | Fault::P2
+            | Fault::P3
+            | Fault::P4
+            | Fault::P5
+            | Fault::P6 => unreachable!("{fault} does not strike the network"),
+        };
+        self.cuts.push(Cut {
+            fault,
+            until: now + held,
+            links,
+            kind,
+            period,
+            since: now,
+        });
+    }
+
+    /// All faults end: every link is whole, fast and keeps what it is given.
+    pub fn heal(&mut self) {
+        self.cuts.clear();
+        self.dials = Dials::off();
+        for link in &mut self.links {
+            *link = Link {
+                sent: link.sent,
+                ..Link::quick()
+            };
+        }
+    }
+
+    /// Cuts `node` off for ever, in one direction or both, while the others are whole.
+    pub fn isolate(&mut self, node: usize, hears: bool, speaks: bool) {
+        let links =
+            self.links_where(|from, to| (to == node && !hears) || (from == node && !speaks));
+        self.cuts.push(Cut {
+            fault: Fault::N7,
+            until: Time(u64::MAX),
+            links,
+            kind: None,
+            period: None,
+            since: Time(0),
+        });
+    }
+
+    fn halves(&self, first: usize) -> Vec<bool> {
+        (0..self.seats)
+            .map(|seat| (seat + self.seats - first) % self.seats < self.seats.div_ceil(2))
+            .collect()
+    }
+
+    fn links_where(&self, cut: impl Fn(usize, usize) -> bool) -> Vec<bool> {
+        self.pairs().map(|(_, from, to)| cut(from, to)).collect()
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let seats = self.seats;
+        (0..seats * seats).map(move |link| (link, link / seats, link % seats))
+    }
+}
+
+impl Link {
+    fn new(dials: &Dials, draw: &mut Draw) -> Self {
+        let mut link = Self::quick();
+        if dials.on(Fault::N1) {
+            link.base = Duration::from_nanos(draw.below(1 + dials.scale(Fault::N1, 30 * MILLI)));
+            link.mean = Duration::from_nanos(draw.below(1 + dials.scale(Fault::N1, 70 * MILLI)));
+        }
+        if dials.on(Fault::N10) {
+            link.capacity = usize::try_from(draw.between(2, 20)).expect("up to 20");
+        }
+        link
+    }
+
+    fn quick() -> Self {
+        Self {
+            sent: 0,
+            base: Duration::from_micros(200),
+            mean: Duration::from_micros(50),
+            flying: VecDeque::new(),
+            capacity: usize::MAX,
+            clogged_until: Time(0),
+        }
+    }
+
+    fn arrival(&self, now: Time, draw: &mut Draw) -> Time {
+        let mut tail = draw.skewed(nanos(self.mean));
+        // Once in a while, a packet that every timeout has given up on.
+        if nanos(self.mean) > MILLI && draw.one_in(500) {
+            tail = draw.below(5_000 * MILLI);
+        }
+        now + self.base + Duration::from_nanos(tail)
+    }
+}
+
+impl Cut {
+    fn stops(&self, now: Time, link: usize, kind: u8) -> bool {
+        let in_turn = self.period.is_none_or(|period| {
+            (now.since(self.since).as_nanos() / period.as_nanos()).is_multiple_of(2)
+        });
+        now < self.until
+            && self.links[link]
+            && in_turn
+            && self.kind.is_none_or(|dropped| dropped == kind)
+    }
+}
+
+/// When a packet arrives: at most three times.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrivals {
+    times: [Time; 3],
+    len: usize,
+}
+
+impl Arrivals {
+    const fn push(&mut self, at: Time) {
+        self.times[self.len] = at;
+        self.len += 1;
+    }
+
+    /// The times, in no order.
+    #[must_use]
+    pub fn times(&self) -> &[Time] {
+        &self.times[..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(dials: &Dials) -> Network {
+        Network::new(Seed::new(1), 3, dials, Duration::from_secs(1))
+    }
+
+    fn arrivals(network: &mut Network, count: usize) -> usize {
+        let mut counters = Counters::default();
+        (0..count)
+            .map(|_| network.send(Time(0), 0, 1, 0, &mut counters).times().len())
+            .sum()
+    }
+
+    #[test]
+    fn without_faults_everything_arrives_once() {
+        assert_eq!(arrivals(&mut network(&Dials::off()), 1000), 1000);
+    }
+
+    #[test]
+    fn loss_and_duplication_are_as_strong_as_their_dials() {
+        let lossy = Dials::off().with(&[(Fault::N2, 100)]);
+        assert!((600..800).contains(&arrivals(&mut network(&lossy), 1000)));
+        let doubling = Dials::off().with(&[(Fault::N3, 100)]);
+        assert!((1400..1600).contains(&arrivals(&mut network(&doubling), 1000)));
+    }
+
+    #[test]
+    fn a_one_way_cut_stops_one_way() {
+        let mut network = network(&Dials::off());
+        network.isolate(1, true, false);
+        assert_eq!(network.cut(Time(9), 1, 0, 0), Some(Fault::N7));
+        assert_eq!(network.cut(Time(9), 0, 1, 0), None);
+        network.heal();
+        assert_eq!(network.cut(Time(9), 1, 0, 0), None);
+    }
+
+    #[test]
+    fn a_bridge_reaches_both_halves() {
+        let mut network = network(&Dials::off());
+        let mut draw = Seed::new(4).draw(Purpose::Fault, 0, 0);
+        network.strike(Fault::N8, Time(0), &mut draw, &mut Counters::default());
+        let cut: Vec<_> = network
+            .pairs()
+            .filter(|&(link, ..)| network.cuts[0].stops(Time(1), link, 0))
+            .collect();
+        assert_eq!(cut.len(), 2, "one pair of nodes, both ways: {cut:?}");
+    }
+}

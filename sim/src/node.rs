@@ -1,0 +1,452 @@
+//! One member: what its machine keeps when its process is gone, and the process while it runs.
+//!
+//! The process is the shipped `Replica` over the shipped log on a simulated disk; what the runtime's
+//! threads do around them is done here, in virtual time.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use quorate_core::store::{Changes, Event, HistoryLost, Row, RowKey, SliceEvents, SliceId, Store};
+use quorate_core::wal::{Files, Wal, WalError, WalLimits, slice};
+use quorate_core::{
+    BirthRecord, DiskId, Founder, Index, NodeId, Opening, Replica, RequestId, WatchId, Write,
+    WriteSeq,
+};
+
+use crate::clock::{Clock, Time};
+use crate::disk::{Disk, Job, Pace, SimFiles};
+use crate::fault::{Counters, Dials};
+use crate::rng::Draw;
+
+/// The tables of a checkpoint: a map with the promise of the real ones. Atomic, and durable when
+/// acknowledged (DESIGN.md §6, last point).
+pub type Tables = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// A member of the cluster.
+#[derive(Debug)]
+pub struct Node {
+    /// Its id.
+    pub id: NodeId,
+    /// Its disk, which outlives it.
+    pub disk: Rc<RefCell<Disk>>,
+    /// Its tables, which outlive it.
+    pub tables: Tables,
+    /// Its clocks.
+    pub clock: Clock,
+    /// How fast its disk is.
+    pub pace: Pace,
+    /// Counts its processes: what was meant for an earlier one never reaches a later one.
+    pub incarnation: u64,
+    /// Counts its jobs: names the stream that tells how long each takes.
+    pub jobs: u64,
+    /// P5: nothing reaches it before.
+    pub paused_until: Time,
+    /// Its process.
+    pub life: Life,
+}
+
+/// Whether a process runs.
+#[derive(Debug)]
+pub enum Life {
+    /// None.
+    Down,
+    /// Recovery has read the disk, and what it repairs is on its way there.
+    Starting {
+        /// What it writes.
+        job: Job,
+        /// What it found.
+        opening: Box<Opening>,
+        /// The log.
+        wal: Box<Wal<SimFiles>>,
+    },
+    /// It runs.
+    Up(Box<Process>),
+}
+
+/// A running member.
+#[derive(Debug)]
+pub struct Process {
+    /// What decides.
+    pub replica: Replica,
+    /// The log, on a thread of its own.
+    pub wal: Wal<SimFiles>,
+    /// What waits for that thread.
+    pub backlog: VecDeque<LogTask>,
+    /// What that thread is doing.
+    pub writing: Option<Writing>,
+    /// The allocation of a segment failed; it is tried again.
+    pub disk_full: bool,
+    /// What the checkpoint thread is doing.
+    pub checkpoint: Option<Checkpointing>,
+    /// When it will be woken, and a number that makes earlier alarms void.
+    pub alarm: (Option<Time>, u64),
+    /// It will poll soon (see `Options::turn`).
+    pub turn_pending: bool,
+    /// P2: so many effects from now, it crashes.
+    pub fuse: Option<u64>,
+    /// P2: it crashes in the midst of its next write to the log.
+    pub log_fuse: bool,
+    /// Whose answers are due: client and operation, by request.
+    pub requests: BTreeMap<RequestId, Caller>,
+    /// Whose events these are: client and stream, by watch.
+    pub watches: BTreeMap<WatchId, (usize, u64)>,
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Which client.
+    pub client: usize,
+    /// Its operation.
+    pub operation: u64,
+    /// Which try of it.
+    pub attempt: u64,
+}
+
+/// Who waited for a process that is gone.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting {
+    /// For answers.
+    pub callers: Vec<Caller>,
+    /// For events: watch, client and stream.
+    pub watchers: Vec<(WatchId, (usize, u64))>,
+}
+
+/// Something for the log's thread to do.
+#[derive(Debug)]
+pub enum LogTask {
+    /// Make it durable.
+    Append(Write),
+    /// Give up what is below.
+    Trim(Index),
+}
+
+/// The job of the log's thread.
+#[derive(Debug)]
+pub struct Writing {
+    /// Its number.
+    pub number: u64,
+    /// What it does to the disk.
+    pub job: Job,
+    /// What is durable afterwards.
+    pub writes: Vec<Write>,
+    /// The disk was full before all of them were written.
+    pub full: bool,
+}
+
+/// The job of the checkpoint thread.
+#[derive(Debug)]
+pub struct Checkpointing {
+    /// What it does to the disk: slices of history.
+    pub job: Job,
+    /// What it puts into the tables.
+    pub changes: Changes,
+    /// It will fail.
+    pub fails: bool,
+}
+
+impl Node {
+    /// A member with a formatted, empty disk.
+    #[must_use]
+    pub fn formatted(id: NodeId, clock: Clock, pace: Pace, limits: WalLimits) -> Self {
+        let disk = Rc::new(RefCell::new(Disk::default()));
+        let created = Wal::create(SimFiles::new(disk.clone()), limits);
+        created.expect("an empty disk takes a new log");
+        let job = disk.borrow_mut().take_job();
+        disk.borrow_mut().complete(job);
+        Self {
+            id,
+            disk,
+            tables: Tables::new(),
+            clock,
+            pace,
+            incarnation: 0,
+            jobs: 0,
+            paused_until: Time(0),
+            life: Life::Down,
+        }
+    }
+
+    /// The process, if it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<&Process> {
+        match &self.life {
+            Life::Up(process) => Some(process),
+            Life::Down | Life::Starting { .. } => None,
+        }
+    }
+
+    /// The process, if it runs, to change it.
+    pub fn process_mut(&mut self) -> Option<&mut Process> {
+        match &mut self.life {
+            Life::Up(process) => Some(process),
+            Life::Down | Life::Starting { .. } => None,
+        }
+    }
+
+    /// The process is gone, at once; of what it had not synced the disk keeps what it likes.
+    /// Returns who waited for answers and for events.
+    pub fn crash(&mut self, dials: &Dials, draw: &mut Draw, counters: &mut Counters) -> Waiting {
+        let mut jobs = Vec::new();
+        let mut waiting = Waiting::default();
+        match std::mem::replace(&mut self.life, Life::Down) {
+            Life::Down => {}
+            Life::Starting { job, .. } => jobs.push(job),
+            Life::Up(process) => {
+                jobs.extend(process.writing.map(|writing| writing.job));
+                if let Some(checkpoint) = process.checkpoint {
+                    let written = draw.percent(50) && !checkpoint.fails;
+                    if written {
+                        // It was done, and had not said so yet.
+                        self.disk.borrow_mut().complete(checkpoint.job);
+                        put_rows(&mut self.tables, &checkpoint.changes);
+                    } else {
+                        jobs.push(checkpoint.job);
+                    }
+                }
+                waiting.callers.extend(process.requests.into_values());
+                waiting.watchers.extend(process.watches);
+            }
+        }
+        self.incarnation += 1;
+        // Whoever starts it again has made room first.
+        self.disk.borrow_mut().set_full(false);
+        self.disk.borrow_mut().crash(jobs, dials, draw, counters);
+        waiting
+    }
+
+    /// What a power cut at this moment would leave: a disk of its own, and tables.
+    #[must_use]
+    pub fn fork(
+        &self,
+        dials: &Dials,
+        draw: &mut Draw,
+        counters: &mut Counters,
+    ) -> (Rc<RefCell<Disk>>, Tables) {
+        let mut jobs = Vec::new();
+        match &self.life {
+            Life::Down => {}
+            Life::Starting { job, .. } => jobs.push(job.clone()),
+            Life::Up(process) => {
+                jobs.extend(process.writing.as_ref().map(|writing| writing.job.clone()));
+                jobs.extend(process.checkpoint.as_ref().map(|c| c.job.clone()));
+            }
+        }
+        let mut disk = self.disk.borrow().clone();
+        disk.set_full(false);
+        disk.crash(jobs, dials, draw, counters);
+        (Rc::new(RefCell::new(disk)), self.tables.clone())
+    }
+}
+
+impl Process {
+    /// A member that was just opened.
+    #[must_use]
+    pub fn new(replica: Replica, wal: Wal<SimFiles>) -> Self {
+        Self {
+            replica,
+            wal,
+            backlog: VecDeque::new(),
+            writing: None,
+            disk_full: false,
+            checkpoint: None,
+            alarm: (None, 0),
+            turn_pending: false,
+            fuse: None,
+            log_fuse: false,
+            requests: BTreeMap::new(),
+            watches: BTreeMap::new(),
+        }
+    }
+
+    /// The log's thread takes what waits for it; what it has to do on the disk is left there as a
+    /// job.
+    ///
+    /// # Errors
+    /// Anything but a full disk: nothing else fails in this world.
+    pub fn take_log_tasks(&mut self, disk: &RefCell<Disk>, number: u64) -> Result<bool, WalError> {
+        let mut writes = Vec::new();
+        while let Some(LogTask::Append(_)) = self.backlog.front() {
+            if let Some(LogTask::Append(write)) = self.backlog.pop_front() {
+                writes.push(write);
+            }
+        }
+        let mut full = false;
+        if writes.is_empty() {
+            let Some(LogTask::Trim(below)) = self.backlog.pop_front() else {
+                return Ok(false);
+            };
+            match self.wal.trim(below) {
+                // The next checkpoint asks again.
+                Ok(()) | Err(WalError::Full) => {}
+                Err(error) => return Err(error),
+            }
+        } else {
+            match self.wal.append_all(&writes) {
+                Ok(()) => {}
+                Err(WalError::Full) => full = true,
+                Err(error) => return Err(error),
+            }
+            let done = self.wal.persisted();
+            let left = writes.split_off(writes.partition_point(|write| write.seq <= done));
+            for write in left.into_iter().rev() {
+                self.backlog.push_front(LogTask::Append(write));
+            }
+            if !full {
+                match self.wal.prepare() {
+                    Ok(()) | Err(WalError::Full) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let job = disk.borrow_mut().take_job();
+        self.writing = Some(Writing {
+            number,
+            job,
+            writes,
+            full,
+        });
+        Ok(true)
+    }
+
+    /// The last write that will be durable when the job in flight is.
+    #[must_use]
+    pub fn in_flight(&self) -> Option<WriteSeq> {
+        Some(self.writing.as_ref()?.writes.last()?.seq)
+    }
+}
+
+/// The record of a cluster of so many members. Their disks are numbered from 1.
+#[must_use]
+pub fn birth(members: usize) -> BirthRecord {
+    let founder = |number: u8| Founder {
+        name: format!("n{number}"),
+        peer_urls: vec![format!("http://n{number}:2380")],
+        disk: DiskId(u128::from(number)),
+        key: [number; 32],
+    };
+    let last = u8::try_from(members).expect("a handful of members");
+    BirthRecord::new("sim".to_owned(), (1..=last).map(founder).collect())
+}
+
+/// Reads a disk back as a start does, and repairs what it may.
+///
+/// # Errors
+/// Why this disk cannot be started from: always a violation, since no fault here damages what was
+/// durable.
+pub fn recover(
+    birth: &BirthRecord,
+    node: NodeId,
+    disk: &Rc<RefCell<Disk>>,
+    tables: &Tables,
+    limits: WalLimits,
+    seed: u64,
+) -> Result<(Opening, Wal<SimFiles>), String> {
+    let mut files = SimFiles::new(disk.clone());
+    let store = if tables.is_empty() {
+        Store::new()
+    } else {
+        Store::load(tables.iter()).map_err(|error| format!("the tables: {error}"))?
+    };
+    let (mut wal, recovered) =
+        Wal::recover(files.clone(), limits).map_err(|error| format!("the log: {error}"))?;
+    if let Some(damage) = recovered.damage {
+        return Err(format!("the log is damaged: {damage:?}"));
+    }
+    let at_log = |error| format!("the log cannot go on: {error}");
+    wal.resume().map_err(at_log)?;
+    let applied = store.applied();
+    let (mut log_start, mut entries) = (recovered.start, &recovered.entries[..]);
+    if !recovered.contains(applied) {
+        // What a majority holds can be in the tables before it is in the log here: all that is in
+        // the log is older, or was never committed (DESIGN.md §6).
+        if birth.founders.len() == 1 {
+            return Err(format!(
+                "the log does not go on from {applied}, which the tables hold"
+            ));
+        }
+        wal.reset(applied).map_err(at_log)?;
+        (log_start, entries) = (applied, &[]);
+    }
+    for info in store.slices() {
+        if read_slice(&files, info.id).is_err() {
+            return Err(format!(
+                "the slice {} is listed and cannot be read",
+                info.id
+            ));
+        }
+    }
+    let kept = store.slices().map(|info| info.id).collect();
+    remove_slices(&mut files, &kept).map_err(|error| format!("slices: {error}"))?;
+    let opening = Opening {
+        birth: birth.clone(),
+        node,
+        hard_state: recovered.hard_state,
+        store,
+        entries: entries.to_vec(),
+        log_start,
+        persisted: wal.persisted(),
+        held: recovered.held,
+        seed,
+    };
+    Ok((opening, wal))
+}
+
+/// Writes the slices of a checkpoint, each a file.
+///
+/// # Errors
+/// A full disk, or one that failed.
+pub fn write_slices(files: &mut SimFiles, changes: &Changes) -> Result<(), WalError> {
+    for closed in &changes.closed {
+        let row = |event: &Arc<Event>| Row::Event(event.clone()).encode();
+        let records: Vec<Vec<u8>> = closed.events.iter().map(row).collect();
+        slice::write(files, closed.info.id, &records)?;
+    }
+    Ok(())
+}
+
+/// Puts the rows of a checkpoint into the tables.
+pub fn put_rows(tables: &mut Tables, changes: &Changes) {
+    for (key, row) in changes.encode() {
+        match row {
+            Some(row) => tables.insert(key, row),
+            None => tables.remove(&key),
+        };
+    }
+}
+
+/// Reads a slice of history back.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_slice(files: &SimFiles, id: SliceId) -> Result<SliceEvents, HistoryLost> {
+    let records = slice::read(files, id).map_err(|_| HistoryLost)?;
+    let mut events = Vec::new();
+    for record in records.iter() {
+        match Row::decode(&RowKey::Event(id), record) {
+            Some(Row::Event(event)) => events.push(event),
+            Some(_) | None => return Err(HistoryLost),
+        }
+    }
+    Ok(events.into())
+}
+
+/// Unlinks the slices that are not in `kept`.
+///
+/// # Errors
+/// A disk that failed.
+pub fn remove_slices(
+    files: &mut SimFiles,
+    kept: &std::collections::BTreeSet<SliceId>,
+) -> Result<(), quorate_core::wal::FileError> {
+    let mut removed = false;
+    for name in files.list()? {
+        if slice::id_of(&name).is_some_and(|id| !kept.contains(&id)) {
+            files.remove(&name)?;
+            removed = true;
+        }
+    }
+    if removed { files.sync_dir() } else { Ok(()) }
+}

@@ -1,0 +1,127 @@
+//! Many seeds on all processors.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::fault::Counters;
+use crate::options::{Profile, Run};
+use crate::run::{Failure, Look, Report, run};
+
+/// What came of a sweep.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Seeds that held.
+    pub passed: u64,
+    /// Seeds that did not.
+    pub failed: u64,
+    /// Events.
+    pub steps: u64,
+    /// True time in all of them.
+    pub simulated: Duration,
+    /// Real time on all threads.
+    pub real: Duration,
+    /// Client operations.
+    pub operations: u64,
+    /// Entries committed.
+    pub entries: u64,
+    /// Faults.
+    pub counters: Counters,
+}
+
+impl Totals {
+    /// Adds a run that took `real`.
+    pub fn add(&mut self, report: &Report, real: Duration) {
+        match report.failure {
+            None => self.passed += 1,
+            Some(_) => self.failed += 1,
+        }
+        self.steps += report.steps;
+        self.simulated += report.simulated;
+        self.real += real;
+        self.operations += report.operations;
+        self.entries += report.ledger.last().0;
+        self.counters.add(&report.counters);
+    }
+
+    /// True time over real time, on one thread.
+    #[must_use]
+    pub const fn speed(&self) -> u128 {
+        let real = self.real.as_micros();
+        self.simulated.as_micros() / if real == 0 { 1 } else { real }
+    }
+
+    /// Client operations in a second of real time, on one thread.
+    #[must_use]
+    pub fn rate(&self) -> u128 {
+        u128::from(self.operations) * 1_000_000 / self.real.as_micros().max(1)
+    }
+}
+
+/// Runs the seeds `from..from + seeds` of `profile` on all processors; of all profiles in turn, four
+/// fifths of them of the swarm, where none is named. `failed` is told of each failure, with lines.
+pub fn sweep(
+    profile: Option<Profile>,
+    from: u64,
+    seeds: u64,
+    failed: impl Fn(&Failure) + Sync,
+) -> Totals {
+    let next = AtomicU64::new(from);
+    let totals = Mutex::new(Totals::default());
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + seeds {
+                        return;
+                    }
+                    let profile = profile.unwrap_or_else(|| usual(seed));
+                    let begun = Instant::now();
+                    let report = run(Run { profile, seed }, Look::default());
+                    let real = begun.elapsed();
+                    if let Some(failure) = &report.failure {
+                        failed(&explained(failure));
+                    }
+                    let mut totals = totals.lock().expect("no thread panics with it");
+                    totals.add(&report, real);
+                }
+            });
+        }
+    });
+    totals.into_inner().expect("no thread panics with it")
+}
+
+/// Runs a failed seed once more, with lines.
+#[must_use]
+pub fn explained(failure: &Failure) -> Failure {
+    let look = Look {
+        lines: true,
+        ..Look::default()
+    };
+    let again = run(failure.run, look).failure;
+    again.unwrap_or_else(|| Failure {
+        violation: crate::check::Violation::new(
+            "X1",
+            &[],
+            format!("it failed once and not again: {}", failure.violation),
+        ),
+        step: failure.step,
+        time: failure.time,
+        header: failure.header.clone(),
+        lines: Vec::new(),
+        run: failure.run,
+    })
+}
+
+/// The profile of a seed where none is named.
+#[must_use]
+pub fn usual(seed: u64) -> Profile {
+    let directed = &Profile::ALL[1..];
+    match (seed % 5, usize::try_from(seed / 5)) {
+        (4, Ok(turn)) => directed[turn % directed.len()],
+        (_, _) => Profile::Swarm,
+    }
+}

@@ -1,0 +1,126 @@
+//! Seeds of the simulator as tests: nothing fails, and a seed is a run.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use quorate_sim::check::{determinism, ttl};
+use quorate_sim::fault::Fault;
+use quorate_sim::options::{Options, Profile, Run};
+use quorate_sim::run::{Look, Report, run, run_with};
+use quorate_sim::sweep::explained;
+
+/// Does `check` for all of `runs`, on all processors, and fails with all that it says.
+fn each(runs: &[Run], check: impl Fn(Run) -> Result<(), String> + Sync) {
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(&run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(failure) = check(run) {
+                        failures.lock().expect("no panic").push(failure);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("no panic");
+    assert!(
+        failures.is_empty(),
+        "{} failed:\n{}",
+        failures.len(),
+        failures.join("\n\n")
+    );
+}
+
+fn held(report: &Report) -> Result<(), String> {
+    match &report.failure {
+        None => Ok(()),
+        Some(failure) => Err(explained(failure).to_string()),
+    }
+}
+
+fn twice(run_of: Run) -> Result<(), String> {
+    let first = run(run_of, Look::default());
+    held(&first)?;
+    let second = run(run_of, Look::default());
+    determinism::equal(first.hash, second.hash)
+        .map_err(|violation| format!("{run_of}: {violation}"))
+}
+
+fn swarm(seeds: std::ops::Range<u64>) -> Vec<Run> {
+    let profile = Profile::Swarm;
+    seeds.map(|seed| Run { profile, seed }).collect()
+}
+
+#[test]
+fn a_hundred_seeds_of_the_swarm_hold_and_run_alike_twice() {
+    each(&swarm(0..100), twice);
+}
+
+#[test]
+fn every_profile_holds() {
+    let directed = Profile::ALL
+        .into_iter()
+        .filter(|&profile| profile != Profile::Swarm);
+    let runs: Vec<Run> = directed
+        .flat_map(|profile| (0..3).map(move |seed| Run { profile, seed }))
+        .collect();
+    each(&runs, |name| held(&run(name, Look::default())));
+}
+
+#[test]
+fn seeds_that_once_failed_hold() {
+    let kept = include_str!("../testdata/seeds.txt");
+    let runs: Vec<Run> = kept
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(|name| name.parse().expect("a name of a run"))
+        .collect();
+    each(&runs, twice);
+}
+
+/// X5.
+#[test]
+fn looking_changes_nothing() {
+    each(&swarm(200..206), |name| {
+        let seen = run(name, Look::default()).hash;
+        let look = |checks, lines| {
+            run(
+                name,
+                Look {
+                    checks,
+                    lines,
+                    until: None,
+                },
+            )
+            .hash
+        };
+        if seen == look(false, false) && seen == look(true, true) {
+            return Ok(());
+        }
+        Err(format!(
+            "X5: {name} runs otherwise when it is not looked at"
+        ))
+    });
+}
+
+/// T3.
+#[test]
+fn wall_clocks_may_jump() {
+    each(&swarm(300..306), |name| {
+        let ledger = |intensity| {
+            let mut options = Options::new(name);
+            options.dials.set(Fault::C1, intensity);
+            options.dials.set(Fault::C2, intensity);
+            let report = run_with(options, Look::default());
+            held(&report)?;
+            let last = report.ledger.last();
+            Ok::<_, String>((last, report.ledger.chain(last).unwrap_or_default()))
+        };
+        ttl::immune(ledger(100)?, ledger(0)?).map_err(|violation| format!("{name}: {violation}"))
+    });
+}
