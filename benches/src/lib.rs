@@ -1,5 +1,8 @@
-//! Fixtures of the benches: a load over HTTP, and the servers it is put on.
+//! Fixtures of the benches: commands, stores, replicas and files, a load over HTTP, and the servers
+//! it is put on.
 #![forbid(unsafe_code)]
 
+pub mod files;
+pub mod fixture;
 pub mod load;
 pub mod server;

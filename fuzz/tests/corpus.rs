@@ -16,7 +16,9 @@ const TIME_MAX: Duration = Duration::from_secs(2);
 #[test]
 fn corpora() {
     for (name, target) in TARGETS {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("corpus")
+            .join(name);
         let files = fs::read_dir(&corpus).unwrap_or_else(|e| panic!("{}: {e}", corpus.display()));
         let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
         paths.sort();
@@ -63,7 +65,9 @@ fn invent(name: &str) {
             break;
         }
         let length = usize::try_from(rng.below(4096)).unwrap();
-        let bytes: Vec<u8> = (0..length).map(|_| rng.next_u64().to_le_bytes()[0]).collect();
+        let bytes: Vec<u8> = (0..length)
+            .map(|_| rng.next_u64().to_le_bytes()[0])
+            .collect();
         println!("{name}: input {round} of {length} bytes");
         target(&bytes);
     }

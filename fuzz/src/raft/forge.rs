@@ -22,7 +22,7 @@ pub(super) fn forge(
     liken(&mut body, raft);
     let term = near_term(message.term, raft);
     // One in eight keeps what it said of itself.
-    let message = if message.birth % 8 == 0 {
+    let message = if message.birth.is_multiple_of(8) {
         Message {
             term,
             body,
@@ -84,11 +84,13 @@ fn follow(previous: LogId, entries: &[Entry], raft: &Raft) -> Vec<Entry> {
         let index = Index(last.index.0.saturating_add(1));
         let own = raft.entry(index).filter(|own| own.id.term >= last.term);
         let entry = match own {
-            Some(own) if entry.stamp.0 % 4 != 0 => own.clone(),
+            Some(own) if !entry.stamp.0.is_multiple_of(4) => own.clone(),
             Some(_) | None => {
                 let term = near_term(entry.id.term, raft).max(last.term).max(Term(1));
                 let mut stamp_after = stamp.unwrap_or_default();
-                stamp_after.0 = stamp_after.0.saturating_add(near_number(entry.stamp.0, 1 << 30));
+                stamp_after.0 = stamp_after
+                    .0
+                    .saturating_add(near_number(entry.stamp.0, 1 << 30));
                 Entry {
                     id: LogId { term, index },
                     stamp: stamp_after,
@@ -123,7 +125,7 @@ fn near_id(raw: LogId, raft: &Raft) -> LogId {
         raft.entry(index).map(|entry| entry.id)
     };
     match own {
-        Some(own) if raw.term.0 % 4 != 0 => own,
+        Some(own) if !raw.term.0.is_multiple_of(4) => own,
         Some(_) | None => LogId {
             term: near_term(raw.term, raft),
             index,

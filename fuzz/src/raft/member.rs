@@ -92,7 +92,10 @@ impl Member {
         let output = self.replica.poll(now)?;
         let sent = self.handle(output, is_honest);
         let committed = self.replica.raft().committed();
-        assert!(committed >= self.committed, "committed falls to {committed}");
+        assert!(
+            committed >= self.committed,
+            "committed falls to {committed}"
+        );
         self.committed = committed;
         Some(sent)
     }

@@ -1,3 +1,0 @@
-//! w
-/// W
-pub fn wal(_data: &[u8]) {}
