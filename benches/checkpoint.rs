@@ -1,8 +1,8 @@
 //! What a checkpoint costs at a million keys: the bytes it writes, and the longest pause it causes.
 //!
-//! `cargo bench -p quorate-benches --bench checkpoint [-- --keys N]`. First the store alone, where a
-//! checkpoint is moving out what changed; then a whole member on the disk of the temporary directory,
-//! whose driver tells the longest time one round took.
+//! `cargo bench -p quorate-benches --bench checkpoint [-- --keys N]`. First the store alone, where
+//! a checkpoint is moving out what changed; then a whole member on the disk of the temporary
+//! directory, whose driver tells the longest time one round took.
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use std::error::Error;

@@ -1,5 +1,5 @@
-//! Throughput and latency over HTTP, beside a real etcd where there is one: rounds alternate between
-//! the two, and medians are compared, since the machine is noisy.
+//! Throughput and latency over HTTP, beside a real etcd where there is one: rounds alternate
+//! between the two, and medians are compared, since the machine is noisy.
 //!
 //! `cargo bench -p quorate-benches --bench http [-- --rounds N --requests N]`. Exits non-zero when
 //! one connection gets fewer than 1,000 writes a second.

@@ -1,7 +1,7 @@
 //! What a million keys cost: memory, checkpoints, restart, and puts at growing sizes.
 //!
-//! `cargo bench -p quorate-benches --bench scale [-- --keys N]`. Exits non-zero where the median put
-//! at the full size is more than 1.3 times that at 10,000 keys.
+//! `cargo bench -p quorate-benches --bench scale [-- --keys N]`. Exits non-zero where the median
+//! put at the full size is more than 1.3 times that at 10,000 keys.
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use std::io;

@@ -1,4 +1,5 @@
-//! What a put costs the deciding part: proposed, on disk, answered. Disks and messages take no time.
+//! What a put costs the deciding part: proposed, on disk, answered. Disks and messages take no
+//! time.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use quorate_benches::fixture::{Cluster, key, put};

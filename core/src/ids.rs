@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident, $format:literal) => {
         $(#[$doc])*
-        #[derive(
-            Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-        )]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Serialize, Deserialize)]
         #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
         pub struct $name(pub u64);
 
@@ -111,8 +110,8 @@ impl fmt::Display for LogId {
 
 /// One change of the store: the revision of the command that made it, and its number within it.
 ///
-/// The first subs of a command are its v2 events, so `revision + sub` is their v2 index; the records
-/// of what went away with a directory follow, and are no v2 events (DESIGN.md §5).
+/// The first subs of a command are its v2 events, so `revision + sub` is their v2 index; the
+/// records of what went away with a directory follow, and are no v2 events (DESIGN.md §5).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

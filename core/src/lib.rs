@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`Replica`] | a whole member, behind `step`, `poll` and `deadline` |
 //! | [`raft`] | consensus on the log: elections, replication, reads, what is durable |
-//! | [`store`] | what the log does: keys, directories, leases, history, watches, answers to retries |
+//! | [`store`] | what the log does: keys, leases, history, watches, answers to retries |
 //! | [`wal`] | the log on disk, over a small trait of files; what recovery makes of damage |
 //! | [`codec`] | messages and writes as bytes |
 //! | [`BirthRecord`] | who founded the cluster |

@@ -14,9 +14,9 @@ use crate::store::{Changes, Event, Header, Response, SliceId, StoreError};
 /// none of them waits for another.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// Put this on disk, then say [`Input::Persisted`](crate::Input::Persisted). In `seq` order, one
-    /// at a time: what arrives meanwhile is the next. A failure is not an input: the driver drops
-    /// the replica, since a failed sync must not be tried again (SIMULATION.md D11).
+    /// Put this on disk, then say [`Input::Persisted`](crate::Input::Persisted). In `seq` order,
+    /// one at a time: what arrives meanwhile is the next. A failure is not an input: the driver
+    /// drops the replica, since a failed sync must not be tried again (SIMULATION.md D11).
     Persist(Write),
     /// Send this. Safe to send at once; may be lost.
     Send {
@@ -86,8 +86,8 @@ pub struct Write {
     pub seq: WriteSeq,
     /// Term and vote as they stand after this write: every batch header repeats them.
     pub hard_state: HardState,
-    /// Entries to append. If the first one's index is not after the last on disk, what is there from
-    /// that index on is overwritten. Empty in a write that only seals the one before it.
+    /// Entries to append. If the first one's index is not after the last on disk, what is there
+    /// from that index on is overwritten. Empty in a write that only seals the one before it.
     pub entries: Entries,
 }
 

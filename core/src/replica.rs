@@ -48,8 +48,8 @@ pub struct Opening {
 
 /// A member of the cluster: everything it decides, and nothing of how the world does it.
 ///
-/// Invariants: the store has applied exactly the committed entries in order; what is acknowledged is
-/// committed; each request gets one answer; one checkpoint is in flight at most.
+/// Invariants: the store has applied exactly the committed entries in order; what is acknowledged
+/// is committed; each request gets one answer; one checkpoint is in flight at most.
 #[derive(Clone, Debug)]
 pub struct Replica {
     config: Config,
@@ -506,8 +506,8 @@ impl Replica {
         }
     }
 
-    /// The store when the watch was asked for, if that has not been said yet: what is applied before
-    /// the answer is polled is still to be delivered. The store as it is now, otherwise.
+    /// The store when the watch was asked for, if that has not been said yet: what is applied
+    /// before the answer is polled is still to be delivered. The store as it is now, otherwise.
     fn opening(&mut self, now: Instant, watch: WatchId) -> Header {
         let opening = self.openings.remove(&watch);
         opening.unwrap_or_else(|| self.header(now))

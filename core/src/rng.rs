@@ -2,7 +2,8 @@
 
 /// `SplitMix64`: one word of state, every seed a good one, the same everywhere.
 ///
-/// Used for election timeouts, where its statistical quality is ample. Nothing secret comes from it.
+/// Used for election timeouts, where its statistical quality is ample. Nothing secret comes from
+/// it.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 

@@ -41,10 +41,11 @@ impl fmt::Display for Instant {
     }
 }
 
-/// A moment in cluster time, in nanoseconds since the cluster's birth: part of the replicated state.
+/// A moment in cluster time, in nanoseconds since the cluster's birth: part of the replicated
+/// state.
 ///
-/// The leader stamps every entry (SIMULATION.md §6, TTL contract), so what has expired is a function
-/// of the log. It never runs ahead of true time.
+/// The leader stamps every entry (SIMULATION.md §6, TTL contract), so what has expired is a
+/// function of the log. It never runs ahead of true time.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -4,9 +4,9 @@
 //! | target | input | must hold |
 //! |---|---|---|
 //! | [`codec()`] | frames, whole and broken | nothing panics; decoding undoes encoding |
-//! | [`wal()`] | writes, crashes, a damaged disk | recovered is what was synced, or damage, or a refusal |
-//! | [`raft()`] | inputs to replicas, in any order | no panic; one leader a term; nothing said too early |
-//! | [`store()`] | commands, checkpoints | the set hash is that of all rows, also when loaded back |
+//! | [`wal()`] | writes, crashes, a damaged disk | what was synced, or damage, or a refusal |
+//! | [`raft()`] | inputs to replicas, in any order | one leader a term; nothing said too early |
+//! | [`store()`] | commands, checkpoints | the hash is that of all rows, also loaded back |
 //! | [`v2()`] | query, form, path | nothing panics; decoding undoes encoding |
 //!
 //! A body never fails but by panicking. What its bytes mean may change with it: a corpus is worth

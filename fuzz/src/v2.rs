@@ -10,8 +10,8 @@ use serde_json::Value as Json;
 /// The longest value let in, in bytes.
 const VALUE_BYTES_MAX: usize = 64;
 
-/// Five lines are a request: path, query, method, type of the body, and the body, which is the rest.
-/// Whatever they say is understood or refused, and means the same wherever it stands.
+/// Five lines are a request: path, query, method, type of the body, and the body, which is the
+/// rest. Whatever they say is understood or refused, and means the same wherever it stands.
 pub fn v2(data: &[u8]) {
     let mut lines = data.splitn(5, |&b| b == b'\n');
     let mut line = || lines.next().unwrap_or_default();

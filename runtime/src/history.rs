@@ -16,9 +16,9 @@ use crate::files::Directory;
 use crate::inbox::Inbox;
 
 /// What an operator can do about a slice beyond restoring it.
-const LOST: &str = "Nothing was changed. Restore this file from a backup; or, to go on without this \
-    part of history (watches that ask for it will be told so; no key is lost), create an empty file \
-    of the same name with .lost at its end";
+const LOST: &str = "Nothing was changed. Restore this file from a backup; or, to go on without \
+    this part of history (watches that ask for it will be told so; no key is lost), create an \
+    empty file of the same name with .lost at its end";
 
 /// Reads slices for watches that lag, apart from the checkpoint thread: a long checkpoint must not
 /// hold up a reader.

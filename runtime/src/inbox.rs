@@ -10,8 +10,8 @@ use std::time::Instant;
 /// The reader takes everything at once by swapping buffers, so a busy queue costs one lock and at
 /// most one wake-up for each batch, not for each item (PERFORMANCE.md: hops are what to hunt).
 ///
-/// [`Inbox::offer`] respects the limit and is for clients. [`Inbox::send`] does not, and is for what
-/// is bounded elsewhere and must not be lost: answers of the disk, and watchers that go away.
+/// [`Inbox::offer`] respects the limit and is for clients. [`Inbox::send`] does not, and is for
+/// what is bounded elsewhere and must not be lost: answers of the disk, and watchers that go away.
 pub(crate) struct Inbox<T> {
     state: Mutex<State<T>>,
     arrived: Condvar,

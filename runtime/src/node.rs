@@ -47,8 +47,8 @@ impl Node {
         answer.await.unwrap_or(Err(RequestError::Dropped))
     }
 
-    /// Watches for events from the v2 index `since` on, or from now on. Returns as soon as the watch
-    /// stands, with the store as it is then; events wait in the watcher up to
+    /// Watches for events from the v2 index `since` on, or from now on. Returns as soon as the
+    /// watch stands, with the store as it is then; events wait in the watcher up to
     /// [`Options::watch_credit`](crate::Options::watch_credit).
     ///
     /// # Errors
@@ -62,8 +62,8 @@ impl Node {
             .await
     }
 
-    /// As [`Node::watch`], for a client that wants one event (a long poll): no second one is fetched
-    /// for it.
+    /// As [`Node::watch`], for a client that wants one event (a long poll): no second one is
+    /// fetched for it.
     ///
     /// # Errors
     /// As [`Node::watch`].

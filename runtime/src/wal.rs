@@ -1,4 +1,5 @@
-//! The thread that writes the log: one batch, one sync at a time; what arrives meanwhile is the next.
+//! The thread that writes the log: one batch, one sync at a time; what arrives meanwhile is the
+//! next.
 
 use std::mem;
 use std::sync::Arc;

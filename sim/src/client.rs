@@ -1,8 +1,8 @@
 //! Clients: each does one thing at a time, and watches several things all the time.
 //!
 //! A client that loses its answer knows nothing of the outcome; with a request id it asks again, at
-//! another node. What it does with answers follows from them alone, so that checks on or off make no
-//! difference.
+//! another node. What it does with answers follows from them alone, so that checks on or off make
+//! no difference.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

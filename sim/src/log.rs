@@ -1,5 +1,5 @@
-//! Lines for people: one for each event. Kept only by runs that somebody looks at; the hash of a run
-//! does not depend on them (SIMULATION.md X5).
+//! Lines for people: one for each event. Kept only by runs that somebody looks at; the hash of a
+//! run does not depend on them (SIMULATION.md X5).
 
 use std::collections::VecDeque;
 

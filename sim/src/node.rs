@@ -1,7 +1,7 @@
 //! One member: what its machine keeps when its process is gone, and the process while it runs.
 //!
-//! The process is the shipped `Replica` over the shipped log on a simulated disk; what the runtime's
-//! threads do around them is done here, in virtual time.
+//! The process is the shipped `Replica` over the shipped log on a simulated disk; what the
+//! runtime's threads do around them is done here, in virtual time.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};

@@ -59,9 +59,9 @@ impl Totals {
     }
 }
 
-/// Runs the seeds `from..from + seeds` of `profile` on all processors; of all profiles in turn, four
-/// fifths of them of the swarm, where none is named. `failed` is told of each failure, with lines; the
-/// first one ends it, where `fail_fast` says so.
+/// Runs the seeds `from..from + seeds` of `profile` on all processors; of all profiles in turn,
+/// four fifths of them of the swarm, where none is named. `failed` is told of each failure, with
+/// lines; the first one ends it, where `fail_fast` says so.
 pub fn sweep(
     profile: Option<Profile>,
     from: u64,

@@ -29,7 +29,8 @@ impl Requests {
     /// The proposal that became this entry, if it was made here.
     pub(super) fn committed(&mut self, at: LogId) -> Option<RequestId> {
         let (term, request) = self.proposals.remove(&at.index)?;
-        // Lost leadership is told before anything that was committed after it: by then all are gone.
+        // Lost leadership is told before anything that was committed after it: by then all are
+        // gone.
         assert_eq!(term, at.term, "entry {at} took the place of a proposal");
         Some(request)
     }

@@ -48,8 +48,8 @@ impl Changes {
     pub fn encode(&self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> + '_ {
         let rows = self.rows.iter();
         let rows = rows.map(|(key, row)| (key.encode(), row.as_ref().map(Row::encode)));
-        // Events sort behind all other keys. Those that the rows erase were in slices dropped since,
-        // which are older than those closed, and these are older than the open one.
+        // Events sort behind all other keys. Those that the rows erase were in slices dropped
+        // since, which are older than those closed, and these are older than the open one.
         let removed = self
             .closed
             .iter()
@@ -109,8 +109,9 @@ impl Store {
         self.taken = LogId::ZERO;
     }
 
-    /// Everything up to `applied` is in the tables, durably: closed slices on disk may leave memory,
-    /// oldest first, until `hot_bytes` of them remain. Changes neither the state nor its hash.
+    /// Everything up to `applied` is in the tables, durably: closed slices on disk may leave
+    /// memory, oldest first, until `hot_bytes` of them remain. Changes neither the state nor its
+    /// hash.
     pub fn checkpointed(&mut self, applied: LogId, hot_bytes: usize) {
         assert!(
             applied <= self.applied,

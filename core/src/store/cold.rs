@@ -31,8 +31,8 @@ struct Slot {
 }
 
 impl ColdSlices {
-    /// The events of a slice, for `watch`; `None` where it has to be read first, for which the watch
-    /// is noted.
+    /// The events of a slice, for `watch`; `None` where it has to be read first, for which the
+    /// watch is noted.
     pub(super) fn read(&mut self, slice: SliceId, watch: WatchId) -> Option<SliceEvents> {
         self.readers.entry(slice).or_default().insert(watch);
         self.uses += 1;

@@ -17,7 +17,8 @@ pub struct StoreError {
     pub revision: Revision,
 }
 
-/// What was wrong with a request. Variants are only ever appended: they are in the table of answers.
+/// What was wrong with a request. Variants are only ever appended: they are in the table of
+/// answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// Nothing is there: the first part of the path that does not exist (v2 code 100).

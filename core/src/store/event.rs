@@ -99,7 +99,8 @@ pub struct Lease {
     pub id: LeaseId,
     /// The time granted.
     pub granted: Duration,
-    /// When it is over. A node whose deadline has passed stays until an entry of the log removes it.
+    /// When it is over. A node whose deadline has passed stays until an entry of the log removes
+    /// it.
     pub deadline: ClusterTime,
 }
 

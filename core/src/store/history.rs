@@ -3,8 +3,8 @@
 //! A slice is closed, between two entries of the log, once its canonical encoding reaches
 //! [`Settings::slice_bytes`]. By age and bytes the floor moves by whole slices, by count event by
 //! event; rows leave with their slice. All of it is part of applying an entry, and so equal on all
-//! replicas at one applied index. Whether the events of a closed slice are in memory is not: they may
-//! be dropped once the slice is on disk, and are read back for watches that need them.
+//! replicas at one applied index. Whether the events of a closed slice are in memory is not: they
+//! may be dropped once the slice is on disk, and are read back for watches that need them.
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
@@ -54,8 +54,8 @@ pub struct SliceInfo {
 }
 
 impl SliceInfo {
-    /// Whether `events` are what was in the slice when it was closed. Costs an encoding of them all:
-    /// for those who read a slice back, not for the loop.
+    /// Whether `events` are what was in the slice when it was closed. Costs an encoding of them
+    /// all: for those who read a slice back, not for the loop.
     #[must_use]
     pub fn describes(&self, events: &[Arc<Event>]) -> bool {
         let mut scratch = Vec::new();
@@ -156,8 +156,8 @@ pub(super) enum Place<'a> {
 
 /// The change log.
 ///
-/// Invariants: slices follow each other without a gap; every v2 index from the first slice's first to
-/// the store's counter is that of exactly one v2 event; `oldest` never falls.
+/// Invariants: slices follow each other without a gap; every v2 index from the first slice's first
+/// to the store's counter is that of exactly one v2 event; `oldest` never falls.
 #[derive(Clone, Debug)]
 pub(super) struct History {
     closed: VecDeque<Closed>,

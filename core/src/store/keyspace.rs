@@ -177,8 +177,8 @@ impl Keyspace {
         self.tombstones.insert(key, id).is_none() && first
     }
 
-    /// Writes a key. A new one is counted in its parent, which is made if it is missing; `id` is the
-    /// change in whose course all this happens.
+    /// Writes a key. A new one is counted in its parent, which is made if it is missing; `id` is
+    /// the change in whose course all this happens.
     pub(super) fn put_key(&mut self, ledger: &mut Ledger, path: &Path, row: KeyRow, id: ChangeId) {
         assert!(!path.is_root() && !self.directories.contains_key(&**path));
         let key = path.as_key();
@@ -332,7 +332,8 @@ impl Keyspace {
         )
     }
 
-    /// The invariants of this type that rows from outside could break. Says the first that is broken.
+    /// The invariants of this type that rows from outside could break. Says the first that is
+    /// broken.
     pub(super) fn check(&self) -> Result<(), (Value, &'static str)> {
         let mut counts: BTreeMap<Value, u64> = BTreeMap::new();
         for (key, found) in self.nodes() {

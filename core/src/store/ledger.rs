@@ -1,5 +1,5 @@
-//! The ledger of rows: every change of a table goes through here once, and with it into the set hash
-//! and into the set of changes that the next checkpoint must write.
+//! The ledger of rows: every change of a table goes through here once, and with it into the set
+//! hash and into the set of changes that the next checkpoint must write.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

@@ -12,8 +12,8 @@
 //!
 //! Every entry of the log goes through [`Store::apply`], [`Store::expire`],
 //! [`Store::reconfigure`] or [`Store::skip`], in order. What they do is a function of the entries
-//! alone: two stores that applied the same ones have the same [`Store::hash`]. Every change of a row
-//! passes the ledger, which keeps that hash and what the next checkpoint must write.
+//! alone: two stores that applied the same ones have the same [`Store::hash`]. Every change of a
+//! row passes the ledger, which keeps that hash and what the next checkpoint must write.
 
 mod bytes;
 mod changes;
@@ -81,7 +81,8 @@ pub struct Applied {
     pub event: Option<Arc<Event>>,
     /// The store's counter after it.
     pub revision: Revision,
-    /// Whether it is the retry of an earlier request: this is the first answer, and nothing changed.
+    /// Whether it is the retry of an earlier request: this is the first answer, and nothing
+    /// changed.
     pub replay: bool,
 }
 

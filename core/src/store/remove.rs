@@ -86,8 +86,8 @@ impl Store {
         removed
     }
 
-    /// Makes one v2 event for each removed node, then the records of what was below them, all in one
-    /// revision.
+    /// Makes one v2 event for each removed node, then the records of what was below them, all in
+    /// one revision.
     fn publish_removals(&mut self, tops: Vec<Top>, action: Action) -> Vec<Arc<Event>> {
         let mut id = self.next_change();
         let mut records = Vec::new();

@@ -1,5 +1,5 @@
-//! Table `req`: the first answer to each request that carries an id, so that a retry changes nothing
-//! (DESIGN.md §5).
+//! Table `req`: the first answer to each request that carries an id, so that a retry changes
+//! nothing (DESIGN.md §5).
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -198,7 +198,8 @@ impl Requests {
         answers.chain(sessions.map(|(id, row)| (RowKey::Session(*id), Row::Session(*row))))
     }
 
-    /// Notes that the session is in use and has its answers through `acked`. Returns what is dropped.
+    /// Notes that the session is in use and has its answers through `acked`. Returns what is
+    /// dropped.
     fn acknowledge(&mut self, ledger: &mut Ledger, client: u64, acked: u64, used: Index) -> u64 {
         let had = self.numbered.range((client, 0)..=(client, acked));
         let had: alloc::vec::Vec<_> = had.map(|(&(_, sequence), _)| sequence).collect();

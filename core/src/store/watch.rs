@@ -40,7 +40,8 @@ impl Filter {
     }
 }
 
-/// What [`Watches`](super::Watches) asks for: the part of [`Output`](crate::Output) that concerns watches.
+/// What [`Watches`](super::Watches) asks for: the part of [`Output`](crate::Output) that concerns
+/// watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchOutput {
     /// A watch has begun.

@@ -1,9 +1,10 @@
 //! All watches of a member as cursors (DESIGN.md §5).
 //!
 //! A watch is a filter, the next v2 index it has to look at, and credit. Events leave only against
-//! credit; a slow reader costs a cursor. Those that have seen everything and have credit are indexed
-//! by path, so that an event costs the watches it concerns and no others; the rest scan history in
-//! bounded chunks, taking turns, so that none delays another. There is one filter for both.
+//! credit; a slow reader costs a cursor. Those that have seen everything and have credit are
+//! indexed by path, so that an event costs the watches it concerns and no others; the rest scan
+//! history in bounded chunks, taking turns, so that none delays another. There is one filter for
+//! both.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;

@@ -195,8 +195,8 @@ impl Store {
         self.publish_write(written, id, changed, lease, Some(previous))
     }
 
-    /// A new TTL for a directory. It is shown as changed by this, and stays as it was changed before
-    /// (api/v2.md §7.2).
+    /// A new TTL for a directory. It is shown as changed by this, and stays as it was changed
+    /// before (api/v2.md §7.2).
     fn renew(&mut self, put: &Put) -> Arc<Event> {
         let id = self.next_change();
         let Ok(Found::Directory(old)) = self.keyspace.find(&put.path) else {

@@ -1,5 +1,5 @@
-//! Golden scripts of the store: `testdata/store/*.txt`. What stands above `---` is done, what stands
-//! below it is what came of it; `UPDATE_EXPECT=1 cargo test` writes it anew, and the diff is
+//! Golden scripts of the store: `testdata/store/*.txt`. What stands above `---` is done, what
+//! stands below it is what came of it; `UPDATE_EXPECT=1 cargo test` writes it anew, and the diff is
 //! reviewed. Each command is one entry of the log; `sleep` moves cluster time before the next one.
 
 use std::collections::BTreeMap;

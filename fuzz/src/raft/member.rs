@@ -16,8 +16,8 @@ use crate::numbers::{near, small};
 /// A member under fuzz.
 ///
 /// Keeps the driver's contract, and asserts the replica's: one write and one checkpoint in flight;
-/// nothing is said that the disk does not hold; each request gets one answer; a watch sees events in
-/// order and within its credit; the log is trimmed only below a durable checkpoint; what is
+/// nothing is said that the disk does not hold; each request gets one answer; a watch sees events
+/// in order and within its credit; the log is trimmed only below a durable checkpoint; what is
 /// committed stays so; checkpoints load back to the state they were taken of.
 pub(super) struct Member {
     birth: BirthRecord,

@@ -1,5 +1,5 @@
-//! The metrics by whose they are. What core knows is copied from its status when somebody asks; what
-//! only this crate sees is counted as it happens.
+//! The metrics by whose they are. What core knows is copied from its status when somebody asks;
+//! what only this crate sees is counted as it happens.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -84,8 +84,8 @@ impl Metrics {
         self.longest_pause.store(0, Ordering::Relaxed);
     }
 
-    /// Checkpoints done, and the bytes of rows and slices written for them: what changed, not what is
-    /// stored. Compaction writes more; the system's own count of bytes written tells how much.
+    /// Checkpoints done, and the bytes of rows and slices written for them: what changed, not what
+    /// is stored. Compaction writes more; the system's own count of bytes written tells how much.
     #[must_use]
     pub fn checkpoints(&self) -> (u64, u64) {
         let written = self.checkpoint.bytes.get() + self.checkpoint.slice_bytes.get();

@@ -1,7 +1,7 @@
 //! The table store: fjall, used only in the ways that were measured to be safe (DEPENDENCIES.md).
 //!
-//! Invariants: one keyspace, made when the directory is formatted and never dropped; written only by
-//! ingestion, so the journal and the memtables stay empty; opened only after
+//! Invariants: one keyspace, made when the directory is formatted and never dropped; written only
+//! by ingestion, so the journal and the memtables stay empty; opened only after
 //! [`verify`](verify::verify); any error is final for the handle, which is then opened anew.
 
 mod verify;
@@ -70,8 +70,8 @@ impl Tables {
         Self::open(&directory)
     }
 
-    /// Writes `changes`, which ascend by key, atomically and durably. Says how many bytes of keys and
-    /// values that were.
+    /// Writes `changes`, which ascend by key, atomically and durably. Says how many bytes of keys
+    /// and values that were.
     pub(crate) fn ingest(
         &self,
         changes: impl IntoIterator<Item = Change>,

@@ -143,8 +143,8 @@ fn listed_tables(manifest: &[u8]) -> Option<BTreeMap<u64, u128>> {
     section.0.is_empty().then_some(tables)
 }
 
-/// Makes `path` an empty file if it is missing or has anything in it. A sparse file of zeros, as the
-/// store makes its journal, is as good as empty.
+/// Makes `path` an empty file if it is missing or has anything in it. A sparse file of zeros, as
+/// the store makes its journal, is as good as empty.
 fn mend_empty(path: &Path) -> Result<(), StartError> {
     let sound = match File::open(path) {
         Ok(file) => {
@@ -158,7 +158,7 @@ fn mend_empty(path: &Path) -> Result<(), StartError> {
         Err(error) => return Err(StartError::io("open", path, error)),
     };
     if !sound {
-        warn!(path = %path.display(), "mended: this file is always empty, and was not there or not");
+        warn!(path = %path.display(), "mended: this file must be there, and empty");
         File::create(path)
             .and_then(|file| file.sync_all())
             .map_err(|e| StartError::io("mend", path, e))?;

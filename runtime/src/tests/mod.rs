@@ -1,4 +1,5 @@
-//! Whole members in scratch directories: started, used, stopped, killed, damaged, and started again.
+//! Whole members in scratch directories: started, used, stopped, killed, damaged, and started
+//! again.
 
 mod damage;
 mod directory;

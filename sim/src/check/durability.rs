@@ -5,7 +5,8 @@ use quorate_core::{HardState, Index, LogId, Term, Write};
 
 use super::{Verdict, ensure};
 
-/// The durable part of one node: what a recovery would find after a power cut that loses all it may.
+/// The durable part of one node: what a recovery would find after a power cut that loses all it
+/// may.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
     hard_state: HardState,
@@ -109,8 +110,8 @@ impl Durability {
         &mut self.images[seat]
     }
 
-    /// A recovery of `seat` found this; `handed` is what its disk would hold if everything handed to
-    /// it had become durable.
+    /// A recovery of `seat` found this; `handed` is what its disk would hold if everything handed
+    /// to it had become durable.
     ///
     /// # Errors
     /// R11: something is gone that was durable.

@@ -185,8 +185,8 @@ impl Logs {
         self.marks[seat].committed
     }
 
-    /// `seat`, in `term`, knows its log to be committed through `committed`; what is new is added to
-    /// the ledger. `entry` is asked for entries not in the ledger yet.
+    /// `seat`, in `term`, knows its log to be committed through `committed`; what is new is added
+    /// to the ledger. `entry` is asked for entries not in the ledger yet.
     ///
     /// # Errors
     /// R7: its log differs from the ledger.

@@ -10,8 +10,8 @@ use crate::clock::{RATE_ERROR_PPM, Time};
 use crate::ledger::{Committed, Ledger};
 use crate::model::{Lease, Model};
 
-/// The stamps of two neighbours in the ledger. No clock has steps longer than `grain` (C6), and none
-/// can measure what is shorter.
+/// The stamps of two neighbours in the ledger. No clock has steps longer than `grain` (C6), and
+/// none can measure what is shorter.
 ///
 /// # Errors
 /// T9: cluster time fell, or ran ahead of true time.
@@ -29,8 +29,8 @@ pub fn stamps(before: Option<&Committed>, entry: &Committed, grain: Duration) ->
     })
 }
 
-/// `expiry` removed what had been granted `lease`. Each leader in between may have measured wrongly by
-/// a `grain`.
+/// `expiry` removed what had been granted `lease`. Each leader in between may have measured wrongly
+/// by a `grain`.
 ///
 /// # Errors
 /// T1: too early, in true time.
