@@ -108,7 +108,8 @@ pub struct Birth {
     token: String,
     own: Founder,
     listed: BTreeSet<String>,
-    /// Who the others are, first-hand, with the challenge that showed it; 0 is from before a restart.
+    /// Who the others are, first-hand, with the challenge that showed it; 0 is from before a
+    /// restart.
     known: BTreeMap<String, (u64, Founder)>,
     held: BirthState,
     durable: BirthState,
@@ -353,7 +354,8 @@ impl Birth {
         }
     }
 
-    /// Is born when every disk has confirmed, its own by having the record. A majority would not do.
+    /// Is born when every disk has confirmed, its own by having the record. A majority would not
+    /// do.
     fn maybe_be_born(&mut self) {
         let Some(record) = &self.held.record else {
             return;

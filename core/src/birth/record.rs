@@ -22,8 +22,8 @@ pub struct Founder {
     pub key: [u8; 32],
 }
 
-/// What all founders confirmed: who they are. Never changed once born; member ids and the cluster id
-/// are functions of it.
+/// What all founders confirmed: who they are. Never changed once born; member ids and the cluster
+/// id are functions of it.
 ///
 /// Invariant: founders are in order of their names, which differ.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,8 +5,8 @@ use crate::time::{ClusterTime, Instant, certain};
 /// Where this member's estimate of cluster time hangs: the last entry of its own log, and when that
 /// arrived here. After a truncation or a restart: the stamp of what remains, and that moment.
 ///
-/// Not the highest stamp ever seen: an entry that was truncated may be stamped far ahead of one that
-/// takes its place, and would expire a key early (SIMULATION.md §6, TTL contract).
+/// Not the highest stamp ever seen: an entry that was truncated may be stamped far ahead of one
+/// that takes its place, and would expire a key early (SIMULATION.md §6, TTL contract).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Anchor {
     /// The stamp.

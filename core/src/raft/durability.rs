@@ -12,8 +12,8 @@ use crate::raft::{Entries, MessageBody};
 
 /// The disk, as this member knows it.
 ///
-/// Invariants: one write is in flight at most; `persisted <= in_flight.through`; the entries through
-/// `persisted` on disk equal the log's.
+/// Invariants: one write is in flight at most; `persisted <= in_flight.through`; the entries
+/// through `persisted` on disk equal the log's.
 #[derive(Clone, Debug)]
 pub(super) struct Durability {
     issued: WriteSeq,
@@ -26,8 +26,8 @@ pub(super) struct Durability {
     messages: VecDeque<HeldMessage>,
 }
 
-/// To whom, in which term, what. The term is the current one, or of a pre-vote and its grant the one
-/// that would be.
+/// To whom, in which term, what. The term is the current one, or of a pre-vote and its grant the
+/// one that would be.
 type HeldMessage = (NodeId, Term, MessageBody);
 
 #[derive(Clone, Debug)]

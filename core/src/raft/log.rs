@@ -186,10 +186,11 @@ impl Log {
         }
     }
 
-    /// The highest place not after `limit` in index or in term; `None` where that is before `start`.
+    /// The highest place not after `limit` in index or in term; `None` where that is before
+    /// `start`.
     ///
-    /// Where another log holds `limit`, and nothing of a higher term before it, the two can agree no
-    /// higher than here: one step back per term, not per entry (Raft §5.3, end).
+    /// Where another log holds `limit`, and nothing of a higher term before it, the two can agree
+    /// no higher than here: one step back per term, not per entry (Raft §5.3, end).
     pub(super) fn agreement(&self, limit: LogId) -> Option<LogId> {
         if limit.index < self.start.index || limit.term < self.start.term {
             return None;

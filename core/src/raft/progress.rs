@@ -30,8 +30,8 @@ pub(super) struct Progress {
 /// How the peer is sent to. One batch is in flight at a time: what arrives meanwhile is the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It is not known where the logs agree: one message, then wait for its answer. If that is lost,
-    /// a heartbeat asks again.
+    /// It is not known where the logs agree: one message, then wait for its answer. If that is
+    /// lost, a heartbeat asks again.
     Probe { sent: bool },
     /// They agree up to `next`.
     Replicate { in_flight: Option<InFlight> },

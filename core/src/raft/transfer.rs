@@ -24,8 +24,8 @@ impl Raft {
             .set(Timer::Transfer, now + self.config.election_timeout);
     }
 
-    /// Whether there is no room for more log. A leader hands over and takes no proposals; a follower
-    /// writes no entries, and so acknowledges none. Both go on as soon as there is room.
+    /// Whether there is no room for more log. A leader hands over and takes no proposals; a
+    /// follower writes no entries, and so acknowledges none. Both go on as soon as there is room.
     pub fn disk_full(&mut self, now: Instant, is_full: bool) {
         let was_full = core::mem::replace(&mut self.disk_full, is_full);
         if is_full && !was_full {

@@ -406,8 +406,8 @@ fn pick(world: &mut World, rng: &mut Rng) {
     }
 }
 
-/// All are born with one record; but after a wipe that came too late, the wiped are told so, and the
-/// others are born without them.
+/// All are born with one record; but after a wipe that came too late, the wiped are told so, and
+/// the others are born without them.
 #[test]
 fn everyone_is_born_or_told_why_not() {
     let mut too_late = 0;
