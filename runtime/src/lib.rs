@@ -14,7 +14,7 @@
 //! Invariants:
 //! - One thread owns the replica; nothing else sees it. Everything that happens is an item in its
 //!   inbox; clients' items are bounded ([`Options::inbox_max`]), answers of the disk are not
-//! refused.
+//!   refused.
 //! - Nothing is said to a client that core has not said; core says it only after `Persisted`.
 //! - A failed write or sync of the log is never tried again: the member stops ([`Fatal`]).
 //! - A failed checkpoint costs nothing but log: the changes go back to core, the store is reopened.

@@ -3,14 +3,12 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | the loop | [`world`]: virtual time, one heap of events; [`event`], [`queue`]; [`heal`]: the
-//! end |
+//! | the loop | [`world`]: virtual time, one heap of events; [`event`], [`queue`]; [`heal`] |
 //! | what is real | [`node`]: the shipped replica, log, codec and recovery on a simulated machine |
 //! | what is not | [`network`], [`disk`], [`clock`], [`process`]: each with a table of its faults |
 //! | load | [`workload`], [`client`] |
 //! | what must hold | [`check`], over [`ledger`] and [`model`] |
-//! | a run | [`options`]: every knob; [`rng`]: all randomness; [`trace`]: its hash; [`run`],
-//! [`sweep`] |
+//! | a run | [`options`]: all knobs; [`rng`]; [`trace`]: its hash; [`run`], [`sweep`] |
 //!
 //! Invariants: one thread a run; every choice comes from the seed, by [`rng::Seed::draw`]; nothing
 //! walks a hash map; whether a run is checked or watched does not change what happens in it.

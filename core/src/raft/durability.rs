@@ -13,8 +13,7 @@ use crate::raft::{Entries, MessageBody};
 /// The disk, as this member knows it.
 ///
 /// Invariants: one write is in flight at most; `persisted <= in_flight.through`; the entries
-/// through
-/// `persisted` on disk equal the log's.
+/// through `persisted` on disk equal the log's.
 #[derive(Clone, Debug)]
 pub(super) struct Durability {
     issued: WriteSeq,

@@ -6,7 +6,7 @@ use core::fmt;
 use crate::ids::{Index, LogId, NodeId, Revision, Term};
 use crate::output::HardState;
 use crate::raft::role::RoleState;
-use crate::raft::{Configuration, Entry, Raft, RaftOutput};
+use crate::raft::{Configuration, Entry, Raft};
 use crate::time::ClusterTime;
 
 /// A replica at one moment: for operators, metrics and the simulator's checks. Reading it changes
@@ -198,24 +198,5 @@ impl fmt::Display for Role {
             Self::Candidate => "c",
             Self::Leader => "L",
         })
-    }
-}
-
-/// What it says, without who says it.
-impl fmt::Display for RaftOutput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Persist(write) => write!(f, "persist {write}"),
-            Self::Send { to, message } => write!(f, "send n{to}@{} {}", message.term, message.body),
-            Self::Commit(entries) => match (entries.first(), entries.last()) {
-                (Some(first), Some(last)) => write!(f, "commit [{}, {}]", first.id, last.id),
-                (None, _) | (_, None) => write!(f, "commit nothing"),
-            },
-            Self::ReadReady { request, index } => write!(f, "{request} may read at {index}"),
-            Self::ReadLost { request } => write!(f, "{request} is lost"),
-            Self::LostLeadership => write!(f, "lost leadership"),
-            Self::NeedsSnapshot { to } => write!(f, "n{to} needs a snapshot"),
-            Self::Fault { peer, fault } => write!(f, "fault of n{peer}: {fault}"),
-        }
     }
 }

@@ -131,8 +131,12 @@ impl Chaos {
                 self.with(node, |raft| raft.unreachable(peer));
             }
             92..94 => {
-                if !self.cluster.cut.remove(&node) && self.rng.below(6) == 0 {
-                    self.cluster.cut.insert(node);
+                // Long enough for the others to elect a leader beside the one cut off.
+                let is_cut = self.cluster.cut.contains(&node);
+                match (is_cut, self.rng.below(if is_cut { 4 } else { 24 })) {
+                    (true, 0) => drop(self.cluster.cut.remove(&node)),
+                    (false, 0) => drop(self.cluster.cut.insert(node)),
+                    _ => {}
                 }
             }
             94..96 => {
