@@ -1,5 +1,10 @@
 //! Every target over what libFuzzer once found worth keeping, and over bytes from a fixed seed.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "captured, and shown of a test that fails"
+)]
+
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,13 +25,15 @@ fn corpora() {
             .join("corpus")
             .join(name);
         let files = fs::read_dir(&corpus).unwrap_or_else(|e| panic!("{}: {e}", corpus.display()));
-        let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        let mut paths: Vec<_> = files
+            .map(|file| file.expect("a readable entry").path())
+            .collect();
         paths.sort();
         assert!(!paths.is_empty(), "{name} has no corpus");
         for path in paths {
             // Captured, and so shown of a test that fails: the last one is the culprit.
             println!("{}", path.display());
-            target(&fs::read(&path).unwrap());
+            target(&fs::read(&path).expect("a readable file"));
         }
     }
 }
@@ -57,14 +64,17 @@ fn v2() {
 }
 
 fn invent(name: &str) {
-    let (_, target): Target = TARGETS.into_iter().find(|(n, _)| *n == name).unwrap();
+    let (_, target): Target = TARGETS
+        .into_iter()
+        .find(|(n, _)| *n == name)
+        .expect("a target");
     let began = Instant::now();
     let mut rng = Rng::new(0x5eed);
     for round in 0..INVENTED {
         if began.elapsed() > TIME_MAX {
             break;
         }
-        let length = usize::try_from(rng.below(4096)).unwrap();
+        let length = usize::try_from(rng.below(4096)).expect("a small number");
         let bytes: Vec<u8> = (0..length)
             .map(|_| rng.next_u64().to_le_bytes()[0])
             .collect();

@@ -43,6 +43,8 @@ pub enum Refusal {
     /// A numbered request below what was acknowledged or forgotten: its answer is gone, and it will
     /// not be done again.
     Expired,
+    /// A child of this directory would have too long a path.
+    TooLong(Path),
 }
 
 impl fmt::Display for StoreError {
@@ -72,6 +74,7 @@ impl fmt::Display for Refusal {
             Self::RootIsReadOnly => write!(f, "the root is read-only"),
             Self::NotEmpty(path) => write!(f, "directory not empty: {path}"),
             Self::Expired => write!(f, "the answer to this request is no longer kept"),
+            Self::TooLong(_) => write!(f, "too long a path"),
         }
     }
 }

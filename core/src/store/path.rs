@@ -10,13 +10,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::bytes::Value;
 
 /// A clean v2 path, as key bytes: `/`, or `/name/name…` with no empty, `.` or `..` name and no
-/// slash at the end (api/v2.md §3). Names are any bytes but the slash.
+/// slash at the end (api/v2.md §3). Names are any bytes but the slash. At most
+/// [`NAMES_MAX`](Self::NAMES_MAX) of them, in at most [`BYTES_MAX`](Self::BYTES_MAX): trees are
+/// walked and dropped level by level, and the tables on disk have a limit on the length of a key.
 ///
 /// Invariant: held by the constructors; decoding checks it too, so a peer cannot break it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(Value);
 
 impl Path {
+    /// The deepest path, in names.
+    pub const NAMES_MAX: usize = 512;
+
+    /// The longest path, in bytes.
+    pub const BYTES_MAX: usize = 32 << 10;
+
     /// The root directory, which always exists.
     #[must_use]
     pub fn root() -> Self {
@@ -35,19 +43,26 @@ impl Path {
         is_clean(&key).then_some(Self(key))
     }
 
-    /// The child called `name`.
-    ///
-    /// # Panics
-    /// Where `name` is no name: empty, `.`, `..`, or with a slash in it.
+    /// The child called `name`, if that is a name and the path does not become too long.
     #[must_use]
-    pub fn child(&self, name: &[u8]) -> Self {
+    pub fn try_child(&self, name: &[u8]) -> Option<Self> {
         let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
         if !self.is_root() {
             bytes.extend_from_slice(&self.0);
         }
         bytes.push(b'/');
         bytes.extend_from_slice(name);
-        Self::new(&bytes).expect("a name without slashes and dots makes a clean path")
+        Self::new(&bytes).filter(|child| child.parent().as_ref() == Some(self))
+    }
+
+    /// The child called `name`, known to be one.
+    ///
+    /// # Panics
+    /// Where [`try_child`](Self::try_child) has none.
+    #[must_use]
+    pub fn child(&self, name: &[u8]) -> Self {
+        self.try_child(name)
+            .expect("a name, and not too long a path")
     }
 
     /// Whether this is `/`.
@@ -98,12 +113,14 @@ impl Path {
 }
 
 fn is_clean(bytes: &[u8]) -> bool {
-    bytes == b"/"
-        || bytes.strip_prefix(b"/").is_some_and(|names| {
-            names
-                .split(|&b| b == b'/')
-                .all(|name| !matches!(name, b"" | b"." | b".."))
-        })
+    let Some(names) = bytes.strip_prefix(b"/") else {
+        return false;
+    };
+    let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..");
+    names.is_empty()
+        || bytes.len() <= Path::BYTES_MAX
+            && names.split(|&b| b == b'/').all(is_name)
+            && names.iter().filter(|&&b| b == b'/').count() < Path::NAMES_MAX
 }
 
 /// Whether any of the `/`-separated `names` is hidden: begins with `_` (api/v2.md §11).
@@ -174,6 +191,26 @@ mod tests {
         }
         for good in ["/", "/a", "/a/b", "/...", "/.a", "/a b"] {
             assert!(Path::new(good.as_bytes()).is_some(), "{good}");
+        }
+    }
+
+    #[test]
+    fn paths_are_neither_too_deep_nor_too_long() {
+        let of = |text: &str| Path::new(text.as_bytes());
+        let deep = of(&"/a".repeat(Path::NAMES_MAX)).expect("as deep as may be");
+        assert_eq!(deep.try_child(b"b"), None);
+        assert_eq!(of(&"/a".repeat(Path::NAMES_MAX + 1)), None);
+        let long = |bytes| of(&["/", &"a".repeat(bytes - 1)].concat());
+        assert!(long(Path::BYTES_MAX).is_some());
+        assert_eq!(long(Path::BYTES_MAX + 1), None);
+    }
+
+    #[test]
+    fn a_child_is_one_level_below() {
+        assert_eq!(Path::root().child(b"a"), path("/a"));
+        assert_eq!(path("/a").child(b"b"), path("/a/b"));
+        for bad in [b"".as_slice(), b".", b"..", b"b/c", b"b/", b"/b"] {
+            assert_eq!(path("/a").try_child(bad), None, "{}", bad.escape_ascii());
         }
     }
 

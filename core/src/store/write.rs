@@ -49,7 +49,8 @@ impl Store {
 
     pub(super) fn append(&mut self, append: &Append) -> Result<Arc<Event>, Refusal> {
         let name = format!("{:020}", self.revision.next().0);
-        let path = append.directory.child(name.as_bytes());
+        let child = append.directory.try_child(name.as_bytes());
+        let path = child.ok_or_else(|| Refusal::TooLong(append.directory.clone()))?;
         self.create(&path, append.value.clone(), append.ttl)
     }
 

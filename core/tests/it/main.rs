@@ -1,5 +1,10 @@
 //! Golden scripts, the paper, the store against its model, damage, and the rules of the project.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a panic in a test is the report of its failure"
+)]
+
 mod birth;
 mod chaos;
 mod cluster;

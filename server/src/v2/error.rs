@@ -1,7 +1,7 @@
 //! The error documents of the keys API (api/v2.md §6).
 
 use http::StatusCode;
-use quorate_core::store::{Refusal, StoreError};
+use quorate_core::store::{Path, Refusal, StoreError};
 use quorate_core::{RequestError, Revision};
 
 use super::json;
@@ -112,6 +112,14 @@ pub struct Error {
     pub index: Revision,
 }
 
+fn path_too_long() -> String {
+    format!(
+        "a path has at most {} names and {} bytes",
+        Path::NAMES_MAX,
+        Path::BYTES_MAX
+    )
+}
+
 impl Error {
     /// An error found before the store was asked.
     #[must_use]
@@ -121,6 +129,12 @@ impl Error {
             cause: cause.into(),
             index: Revision::ZERO,
         }
+    }
+
+    /// A path deeper or longer than any key.
+    #[must_use]
+    pub fn path_too_long() -> Self {
+        Self::new(Code::InvalidField, path_too_long())
     }
 
     /// What the store answered.
@@ -141,6 +155,7 @@ impl Error {
             Refusal::RootIsReadOnly => (Code::RootIsReadOnly, b"/".to_vec()),
             Refusal::NotEmpty(path) => (Code::NotEmpty, path.to_vec()),
             Refusal::Expired => (Code::RaftInternal, format!("quorate: {error}").into_bytes()),
+            Refusal::TooLong(_) => (Code::InvalidField, path_too_long().into_bytes()),
         };
         Self {
             code,

@@ -20,13 +20,6 @@ use crate::reply::{self, Reply};
 /// The methods served.
 const ALLOW: &str = "HEAD,GET,PUT,POST,DELETE";
 
-/// The deepest path served: trees are walked and dropped level by level.
-const DEPTH_MAX: usize = 512;
-
-/// The longest path served, in bytes: half of what a key of the tables can have, so that there is
-/// room for the names POST makes, and for what the tables add.
-const PATH_BYTES_MAX: usize = 32 << 10;
-
 /// Nodes beyond which a listing is written out off the threads that serve clients.
 const LARGE: usize = 10_000;
 
@@ -90,12 +83,8 @@ fn path(key: &[u8]) -> Result<Path, Error> {
     if key.is_empty() {
         return Ok(Path::root());
     }
-    let depth = key.iter().filter(|&&b| b == b'/').count();
-    if key.len() > PATH_BYTES_MAX || depth > DEPTH_MAX {
-        let cause = format!("a path has at most {DEPTH_MAX} names and {PATH_BYTES_MAX} bytes");
-        return Err(Error::new(Code::InvalidField, cause));
-    }
-    Ok(Path::new(key).expect("a clean request path with its slash at the end gone"))
+    // The request path is clean, so only its length can be wrong.
+    Path::new(key).ok_or_else(Error::path_too_long)
 }
 
 fn client_request(head: &Parts) -> Result<Option<ClientRequest>, Error> {
@@ -389,10 +378,7 @@ mod tests {
     fn paths_end_without_a_slash_and_are_neither_too_deep_nor_too_long() {
         assert_eq!(path(b""), Ok(Path::root()));
         assert_eq!(path(b"/"), Ok(Path::root()));
-        assert!(path("/a".repeat(DEPTH_MAX).as_bytes()).is_ok());
-        assert!(path("/a".repeat(DEPTH_MAX + 1).as_bytes()).is_err());
-        let long = |bytes: usize| format!("/{}", "a".repeat(bytes - 1));
-        assert!(path(long(PATH_BYTES_MAX).as_bytes()).is_ok());
-        assert!(path(long(PATH_BYTES_MAX + 1).as_bytes()).is_err());
+        assert!(path("/a".repeat(Path::NAMES_MAX).as_bytes()).is_ok());
+        assert!(path("/a".repeat(Path::NAMES_MAX + 1).as_bytes()).is_err());
     }
 }
