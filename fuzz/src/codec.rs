@@ -1,12 +1,12 @@
 //! Messages and writes as bytes.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use quorate_core::Write;
 use quorate_core::codec::{
     DecodeError, HEADER_BYTES, VERSION, decode_message, decode_write, encode_message, encode_write,
     frame_bytes,
 };
-use quorate_core::raft::Message;
+use quorate_core::raft::{Entries, Entry, Message, MessageBody};
+use quorate_core::{Index, LogId, Write};
 
 /// Bytes of any kind are a message, a write, or refused; and what is encoded is decoded again.
 pub fn codec(data: &[u8]) {
@@ -46,13 +46,20 @@ fn framed(tag: u8, body: &[u8]) -> Vec<u8> {
 fn round_trip(u: &mut Unstructured<'_>) -> Result<()> {
     let (place, mask): (usize, u8) = u.arbitrary()?;
     if u.arbitrary()? {
-        let message = Message::arbitrary(u)?;
+        let mut message = Message::arbitrary(u)?;
+        if let MessageBody::Append {
+            previous, entries, ..
+        } = &mut message.body
+        {
+            *entries = in_a_row(previous, entries);
+        }
         let bytes = encode_message(&message);
         assert_eq!(decode_write(&bytes), Err(DecodeError::Tag { found: b'm' }));
         broken(&bytes, place, mask, decode_message);
         assert_eq!(decode_message(&bytes), Ok(message));
     } else {
-        let write = Write::arbitrary(u)?;
+        let mut write = Write::arbitrary(u)?;
+        write.entries = in_a_row(&mut LogId::arbitrary(u)?, &write.entries);
         let bytes = encode_write(&write);
         assert_eq!(
             decode_message(&bytes),
@@ -62,6 +69,24 @@ fn round_trip(u: &mut Unstructured<'_>) -> Result<()> {
         assert_eq!(decode_write(&bytes), Ok(write));
     }
     Ok(())
+}
+
+/// The same entries with the ids that [`Entries`] promises, after `previous`.
+fn in_a_row(previous: &mut LogId, entries: &Entries) -> Entries {
+    // Leaves room above for the indexes of the entries.
+    previous.index.0 >>= 1;
+    let mut last = *previous;
+    let follow = |entry: &Entry| {
+        last = LogId {
+            term: last.term.max(entry.id.term),
+            index: Index(last.index.0 + 1),
+        };
+        Entry {
+            id: last,
+            ..entry.clone()
+        }
+    };
+    entries.iter().map(follow).collect()
 }
 
 /// Nothing but the frame itself passes for it: not what is cut, longer, or has a byte changed.
