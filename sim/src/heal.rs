@@ -22,6 +22,8 @@ pub struct Heal {
     stage: Stage,
     /// When the stage began.
     since: Time,
+    /// How long the cluster could take, then, for what was left to do.
+    backlog: Duration,
     /// The leader of the core, once there is one, and the cluster's clock then.
     leader: Option<(Term, usize)>,
     working: Option<Working>,
@@ -100,6 +102,7 @@ impl World {
             core,
             stage: Stage::Elect,
             since: self.now,
+            backlog: Duration::ZERO,
             leader: None,
             working: None,
             equal: false,
@@ -147,7 +150,9 @@ impl World {
                 since: self.now,
                 clock: self.checks.model.clock(),
                 // 2 h + 2 E, the probe's first turn, and one commit.
-                slack: unit * 3 + self.options.config.expiry_interval * 2 + self.backlog(),
+                slack: unit * 3
+                    + self.options.config.expiry_interval * 2
+                    + self.backlog(&heal.core),
             });
             let leader = leader.1;
             self.advance(heal, Stage::Write);
@@ -178,7 +183,7 @@ impl World {
             self.ask_apart(fresh(), leader);
         }
         let unit = self.options.unit();
-        late("V3", waited, unit * 3 + self.backlog(), &heal.core, || {
+        late("V3", waited, unit * 3 + heal.backlog, &heal.core, || {
             let states: Vec<_> = heal.core.iter().map(|&seat| self.state(seat)).collect();
             format!("a fresh write is not committed: {states:?}")
         })
@@ -196,7 +201,7 @@ impl World {
             );
             return Err(Violation::new("V2", &heal.core, what));
         }
-        if waited < unit * 20 {
+        if waited < unit * 20 + heal.backlog {
             return Ok(());
         }
         if self.leader_of(&heal.core).is_none() {
@@ -222,7 +227,7 @@ impl World {
 
     fn rest(&mut self, heal: &mut Heal, waited: Duration) -> Verdict {
         heal.equal |= self.equal(&heal.core);
-        if waited < self.options.unit() * 20 {
+        if waited < self.options.unit() * 20 + heal.backlog {
             return Ok(());
         }
         self.must_be_equal(heal, "V9")?;
@@ -274,6 +279,7 @@ impl World {
     fn advance(&self, heal: &mut Heal, stage: Stage) {
         heal.stage = stage;
         heal.since = self.now;
+        heal.backlog = self.backlog(&heal.core);
     }
 
     /// The leader that all of `core` follow.
@@ -309,20 +315,16 @@ impl World {
         first.is_some() && core.iter().all(|&seat| shown(seat) == first)
     }
 
-    /// What a cluster with the smallest limits takes to work through what is left: an entry at a
-    /// time.
-    fn backlog(&self) -> Duration {
-        Duration::from_millis(20) * u32::try_from(self.checks_free_backlog()).unwrap_or(u32::MAX)
-    }
-
-    fn checks_free_backlog(&self) -> u64 {
-        let last = self.nodes.iter().filter_map(|node| node.process());
-        let last = last.map(|process| {
-            let raft = process.replica.raft();
-            raft.last().index.0 - process.replica.store().applied().index.0
-                + process.replica.store().lease_count() as u64
-        });
-        last.max().unwrap_or(0)
+    /// What a cluster with the smallest limits takes to work through what is left, an entry at a
+    /// time: what one of `core` has and another lacks, and what is due to expire.
+    fn backlog(&self, core: &[usize]) -> Duration {
+        let replicas = || core.iter().filter_map(|&seat| self.nodes[seat].process());
+        let last = replicas().map(|process| process.replica.raft().last().index.0);
+        let applied = replicas().map(|process| process.replica.store().applied().index.0);
+        let leases = replicas().map(|process| process.replica.store().lease_count() as u64);
+        let entries = last.max().unwrap_or(0) - applied.min().unwrap_or(0);
+        let steps = entries + leases.max().unwrap_or(0);
+        Duration::from_millis(20) * u32::try_from(steps).unwrap_or(u32::MAX)
     }
 
     fn state(&self, seat: usize) -> String {
