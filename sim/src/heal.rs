@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quorate_core::Term;
+use quorate_core::raft::Raft;
 use quorate_core::store::{Content, Operation, Path, Put, Value, When};
 
 use crate::check::ttl::Working;
@@ -183,6 +184,9 @@ impl World {
             self.ask_apart(fresh(), leader);
         }
         let unit = self.options.unit();
+        if waited > unit * 3 + heal.backlog && self.is_stranded(&heal.core) {
+            return self.leave_stranded();
+        }
         late("V3", waited, unit * 3 + heal.backlog, &heal.core, || {
             let states: Vec<_> = heal.core.iter().map(|&seat| self.state(seat)).collect();
             format!("a fresh write is not committed: {states:?}")
@@ -208,7 +212,9 @@ impl World {
             let what = "the core has no leader any more".to_owned();
             return Err(Violation::new("V2", &heal.core, what));
         }
-        self.must_be_equal(heal, "V4")?;
+        if !self.must_be_equal(heal, "V4")? {
+            return self.leave_stranded();
+        }
         self.nothing_overdue(heal)?;
         if heal.core.len() == self.nodes.len() {
             return self.end(heal);
@@ -230,8 +236,11 @@ impl World {
         if waited < self.options.unit() * 20 + heal.backlog {
             return Ok(());
         }
-        self.must_be_equal(heal, "V9")?;
-        self.end(heal)
+        if self.must_be_equal(heal, "V9")? {
+            self.end(heal)
+        } else {
+            self.leave_stranded()
+        }
     }
 
     /// V5, V6, and a last look at everything.
@@ -267,13 +276,41 @@ impl World {
         }
     }
 
-    fn must_be_equal(&self, heal: &Heal, id: &'static str) -> Verdict {
-        if heal.equal {
-            return Ok(());
+    /// Whether they were seen equal: all of them, or it is a violation, unless one needs a snapshot.
+    fn must_be_equal(&self, heal: &Heal, id: &'static str) -> Result<bool, Violation> {
+        if heal.equal || self.is_stranded(&heal.core) {
+            return Ok(heal.equal);
         }
         let states: Vec<_> = heal.core.iter().map(|&seat| self.state(seat)).collect();
         let what = format!("they are not equal after 20 E: {states:?}");
         Err(Violation::new(id, &heal.core, what))
+    }
+
+    /// Whether one of `core` lacks what its leader no longer has in its log: the leader was
+    /// restarted from a checkpoint that was ahead of its own log, while the other's disk was stuck.
+    /// Until there are snapshots nobody can help that member, and the cluster is as well as it can
+    /// be.
+    fn is_stranded(&self, core: &[usize]) -> bool {
+        let rafts = || {
+            let processes = core.iter().filter_map(|&seat| self.nodes[seat].process());
+            processes.map(|process| process.replica.raft())
+        };
+        let leader = rafts()
+            .filter(|raft| raft.is_leader())
+            .max_by_key(|raft| raft.hard_state().term);
+        let Some(start) = leader.map(Raft::log_start) else {
+            return false;
+        };
+        rafts().any(|raft| {
+            let held = raft.entry(start.index).map(|entry| entry.id);
+            raft.log_start().index < start.index && held != Some(start)
+        })
+    }
+
+    /// The run ends without a last look.
+    fn leave_stranded(&mut self) -> Verdict {
+        self.finished = true;
+        Ok(())
     }
 
     fn advance(&self, heal: &mut Heal, stage: Stage) {
