@@ -494,8 +494,28 @@ impl Pace {
         self.slow = false;
     }
 
-    /// How long this job takes.
-    pub fn latency(&self, dials: &Dials, draw: &mut Draw, counters: &mut Counters) -> Duration {
+    /// How long a job takes that syncs.
+    pub fn sync_latency(
+        &self,
+        dials: &Dials,
+        draw: &mut Draw,
+        counters: &mut Counters,
+    ) -> Duration {
+        let mut latency = self.read_latency(dials, draw, counters);
+        if dials.on(Fault::D2) && draw.below(100_000) < dials.scale(Fault::D2, 200) {
+            counters.count(Fault::D2);
+            latency += Duration::from_millis(draw.between(1_000, 30_000));
+        }
+        latency
+    }
+
+    /// How long a job takes that only reads: nothing stalls it.
+    pub fn read_latency(
+        &self,
+        dials: &Dials,
+        draw: &mut Draw,
+        counters: &mut Counters,
+    ) -> Duration {
         let mut latency = self.base + Duration::from_micros(draw.skewed(100));
         if self.slow {
             counters.count(Fault::D15);
@@ -504,10 +524,6 @@ impl Pace {
         if draw.percent(dials.scale(Fault::D1, 40)) {
             counters.count(Fault::D1);
             latency += Duration::from_millis(draw.skewed(80).min(1_000));
-        }
-        if dials.on(Fault::D2) && draw.below(100_000) < dials.scale(Fault::D2, 200) {
-            counters.count(Fault::D2);
-            latency += Duration::from_millis(draw.between(1_000, 30_000));
         }
         latency
     }

@@ -30,7 +30,7 @@ use crate::node::{
 use crate::options::{Options, Profile};
 use crate::process;
 use crate::queue::Queue;
-use crate::rng::{Purpose, Seed};
+use crate::rng::{Draw, Purpose, Seed};
 use crate::trace::Trace;
 
 /// A run that takes more steps than this goes round in circles.
@@ -427,7 +427,7 @@ impl World {
             Output::Checkpoint(changes) => self.checkpoint(seat, changes),
             Output::ReadHistory { slice } => {
                 let incarnation = self.nodes[seat].incarnation;
-                let at = self.now + self.disk_latency(seat);
+                let at = self.now + self.disk_latency(seat, Pace::read_latency);
                 self.queue.push(
                     at,
                     Event::SliceRead {
@@ -546,7 +546,7 @@ impl World {
                 let incarnation = node.incarnation;
                 let job = node.jobs;
                 let burns = std::mem::take(&mut process.log_fuse);
-                let latency = self.disk_latency(seat);
+                let latency = self.disk_latency(seat, Pace::sync_latency);
                 if burns {
                     // P2: in the midst of a write.
                     let mut draw =
@@ -629,7 +629,7 @@ impl World {
             changes,
             fails,
         });
-        let at = self.now + self.disk_latency(seat) * 4;
+        let at = self.now + self.disk_latency(seat, Pace::sync_latency) * 4;
         self.queue
             .push(at, Event::CheckpointDone { seat, incarnation });
         Ok(())
@@ -663,12 +663,15 @@ impl World {
         self.input(seat, Input::Checkpointed { applied })
     }
 
-    fn disk_latency(&mut self, seat: usize) -> Duration {
+    fn disk_latency(
+        &mut self,
+        seat: usize,
+        latency: fn(&Pace, &Dials, &mut Draw, &mut Counters) -> Duration,
+    ) -> Duration {
         let node = &mut self.nodes[seat];
         node.jobs += 1;
         let mut draw = self.seed.draw(Purpose::DiskLatency, seat as u64, node.jobs);
-        node.pace
-            .latency(&self.dials, &mut draw, &mut self.counters)
+        latency(&node.pace, &self.dials, &mut draw, &mut self.counters)
     }
 
     pub(crate) fn is(&self, seat: usize, incarnation: u64) -> bool {
@@ -706,7 +709,7 @@ impl World {
                 return Err(Violation::new("R11", &[seat], what));
             }
         }
-        let latency = self.disk_latency(seat) * 2;
+        let latency = self.disk_latency(seat, Pace::sync_latency) * 2;
         if draw.percent(self.dials.scale(Fault::P3, 60)) {
             let at = self.now + Duration::from_nanos(draw.below(nanos(latency)));
             self.queue.push(at, Event::FailStart { seat, incarnation });

@@ -78,6 +78,15 @@ pub(super) fn parse(file: &[u8], owner: u64, at: usize) -> Option<Frame<'_>> {
     })
 }
 
+/// Where the frame at `at` of `file` ends by its own word: if it is none, where its header would.
+pub(super) fn claimed_end(file: &[u8], owner: u64, at: usize) -> usize {
+    let body = match file.get(at + 4..at + 8) {
+        Some(&[a, b, c, d]) if begins(file, owner, at) => u32::from_le_bytes([a, b, c, d]),
+        Some(_) | None => 0,
+    };
+    (at + HEADER_BYTES).saturating_add(usize::try_from(body).unwrap_or(usize::MAX))
+}
+
 /// Whether a frame of `owner` began at `at` of `file`, whole or not.
 pub(super) fn begins(file: &[u8], owner: u64, at: usize) -> bool {
     let header = span(at, HEADER_BYTES).and_then(|header| file.get(header));

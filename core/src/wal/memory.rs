@@ -123,7 +123,8 @@ impl MemoryFiles {
         self.durable_names.remove(name);
     }
 
-    /// Makes a range of a file unreadable; an empty one makes all of it readable again.
+    /// Makes a range of a file unreadable, until something there is written: a disk then maps
+    /// another sector. An empty range makes all of it readable again.
     pub fn set_unreadable(&mut self, name: &str, range: Range<u64>) {
         self.unreadable.insert(name.into(), range);
     }
@@ -224,6 +225,11 @@ impl Files for MemoryFiles {
 
     fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
         self.content(name)?;
+        let end = offset + bytes.len() as u64;
+        let unreadable = self.unreadable.get(name);
+        if unreadable.is_some_and(|bad| bad.start < end && offset < bad.end) {
+            self.unreadable.remove(name);
+        }
         let content = self.content_mut(name);
         let begin = usize::try_from(offset).expect("memory is addressable");
         let end = begin + bytes.len();

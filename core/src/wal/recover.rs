@@ -125,6 +125,13 @@ pub(super) fn replay<F: Files>(files: &F) -> Result<Replayed, WalError> {
         newest = newer(newest, seal);
     }
 
+    // Where the last batch may have been, "nothing" is not to be believed: it was not read.
+    if newest.is_none()
+        && let Some(unread) = image.unread_at(at)
+    {
+        return Err(image.damaged(unread, "it cannot be read here"));
+    }
+
     let damage = newest.map(|newest| Damage {
         file: image.name.clone(),
         offset: at as u64,

@@ -66,6 +66,8 @@ pub(super) struct Image {
     pub(super) generation: u64,
     /// Its bytes; zeros where they cannot be read.
     pub(super) bytes: Vec<u8>,
+    /// Where the pieces of [`PIECE_BYTES`] begin that cannot be read.
+    unread: Vec<usize>,
     /// Whether the file is gone.
     pub(super) missing: bool,
     /// Whether the file ends before it should.
@@ -82,13 +84,13 @@ impl Image {
         };
         let length = found.unwrap_or(0).min(listed.bytes);
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        if files.read_at(&name, 0, &mut bytes).is_err() {
-            read_pieces(files, &name, &mut bytes);
-        }
+        let whole = files.read_at(&name, 0, &mut bytes);
+        let unread = whole.map_or_else(|_| read_pieces(files, &name, &mut bytes), |()| Vec::new());
         Ok(Self {
             name,
             generation: listed.generation,
             bytes,
+            unread,
             missing: found.is_none(),
             short: length < listed.bytes,
         })
@@ -124,19 +126,28 @@ impl Image {
             .any(|at| frame::begins(&self.bytes, self.generation, at))
     }
 
+    /// Where the first byte is that cannot be read of what may be a record at `at`.
+    pub(super) fn unread_at(&self, at: usize) -> Option<usize> {
+        let end = frame::claimed_end(&self.bytes, self.generation, at);
+        let mut unread = self.unread.iter().copied();
+        unread.find(|&piece| piece < end && at < piece + PIECE_BYTES)
+    }
+
     pub(super) fn damaged(&self, at: usize, what: &'static str) -> WalError {
         WalError::damaged(&self.name, at as u64, what)
     }
 }
 
-/// One sector that cannot be read is not the whole segment (SIMULATION.md D10).
-fn read_pieces<F: Files>(files: &F, name: &str, bytes: &mut [u8]) {
+/// One sector that cannot be read is not the whole segment (SIMULATION.md D10). Returns where those
+/// begin.
+fn read_pieces<F: Files>(files: &F, name: &str, bytes: &mut [u8]) -> Vec<usize> {
+    let mut unread = Vec::new();
     for (number, piece) in bytes.chunks_mut(PIECE_BYTES).enumerate() {
-        if files
-            .read_at(name, (number * PIECE_BYTES) as u64, piece)
-            .is_err()
-        {
+        let at = number * PIECE_BYTES;
+        if files.read_at(name, at as u64, piece).is_err() {
             piece.fill(0);
+            unread.push(at);
         }
     }
+    unread
 }
