@@ -145,7 +145,9 @@ impl World {
             .core
             .iter()
             .all(|&seat| self.nodes[seat].process().is_some());
-        if running && let Some(leader) = self.leader_of(&heal.core) {
+        // One that was cut off until now may be about to notice and step down.
+        let settled = running && waited >= unit;
+        if settled && let Some(leader) = self.leader_of(&heal.core) {
             heal.leader = Some(leader);
             heal.working = Some(Working {
                 since: self.now,
