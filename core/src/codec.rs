@@ -16,8 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ids::LogId;
 use crate::output::Write;
-use crate::raft::{Entry, Message, MessageBody, Payload};
-use crate::store::{Content, Operation};
+use crate::raft::{Entry, Message, MessageBody};
 
 /// The version this code writes, and the only one it reads.
 pub const VERSION: u8 = 1;
@@ -223,42 +222,13 @@ fn checksum(frame: &[u8]) -> u32 {
     )
 }
 
-/// About how many bytes a body with `entries` takes: rather too many than too few, so that the
-/// buffer never grows, and little enough too many that the waste does not matter.
+/// About how many bytes a body with `entries` takes: seldom too few, so that the buffer rarely
+/// grows, and little enough too many that the waste does not matter.
 fn size_hint(entries: &[Entry]) -> usize {
-    /// What is not keys and values: numbers of at most ten bytes each.
-    const FIXED: usize = 96;
-    let contents = entries.iter().map(|entry| match &entry.payload {
-        Payload::Empty | Payload::Expire { .. } => 0,
-        Payload::Command(command) => operation_bytes(&command.operation),
-        Payload::Configuration(configuration) => 10 * configuration.members().count(),
-    });
-    FIXED + contents.map(|bytes| FIXED + bytes).sum::<usize>()
-}
-
-fn operation_bytes(operation: &Operation) -> usize {
-    match operation {
-        Operation::Put(put) => {
-            put.path.len()
-                + match &put.content {
-                    Content::Value(value) => value.len(),
-                    Content::Directory | Content::Kept => 0,
-                }
-        }
-        Operation::Append(append) => {
-            append.directory.len() + append.value.as_ref().map_or(0, |value| value.len())
-        }
-        Operation::Delete(delete) => delete.path.len(),
-        Operation::Configure(_) => 0,
-        Operation::Publish(publish) => {
-            publish.name.len()
-                + publish
-                    .client_urls
-                    .iter()
-                    .map(|u| u.len() + 10)
-                    .sum::<usize>()
-        }
-    }
+    /// Numbers of at most ten bytes each, where a weight counts the eight they have in memory.
+    const SLACK: usize = 32;
+    let entries = entries.iter().map(|entry| SLACK + entry.weight());
+    3 * SLACK + entries.sum::<usize>()
 }
 
 /// Lets postcard append to a buffer that has a header in it already.

@@ -116,8 +116,12 @@ impl Raft {
         }
         // The question leaves only once term and vote are on disk.
         if !self.durability.holds(self.hard_state) {
-            let what = "an answer to what was never asked";
-            return self.fault(from, PeerFault::Malformed { what });
+            if granted {
+                let what = "a vote that was never asked for";
+                self.fault(from, PeerFault::Malformed { what });
+            }
+            // A refusal may answer the question of an older term.
+            return;
         }
         if let RoleState::Candidate(tally) = &mut self.role {
             tally.record(from, granted);

@@ -108,9 +108,9 @@ impl Following {
 }
 
 impl Tally {
-    /// `node` answered. Its first answer stands.
+    /// `node` answered. A vote once given stands; a refusal may have been of an older question.
     pub(super) fn record(&mut self, node: NodeId, granted: bool) {
-        self.0.entry(node).or_insert(granted);
+        *self.0.entry(node).or_default() |= granted;
     }
 
     /// How the vote stands.

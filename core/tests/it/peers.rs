@@ -344,6 +344,30 @@ fn votes_for_a_question_not_yet_asked_do_not_count() {
     assert_eq!(world.faults(), 2);
 }
 
+/// Who refused a question of an older term says so in its own, later term: that is no lie, and not
+/// its answer to the question of this term.
+#[test]
+fn a_refusal_of_an_older_question_is_no_fault() {
+    let mut world = World::open(3, |_| {});
+    world.poll();
+    world.now = world.replica.deadline().expect("an election timeout");
+    world.poll();
+    world.disk = false;
+    world.receive(1, 1, MessageBody::PreVoteReply { granted: true });
+    world.receive(1, 1, MessageBody::VoteReply { granted: false });
+    world.poll();
+    assert_eq!(world.faults(), 0);
+    world.disk = true;
+    world.step(Input::Persisted {
+        through: WriteSeq(1),
+    });
+    world.receive(1, 1, MessageBody::VoteReply { granted: false });
+    world.receive(1, 1, MessageBody::VoteReply { granted: true });
+    world.poll();
+    let status = world.replica.status();
+    assert_eq!((world.faults(), status.leader), (0, Some(status.id)));
+}
+
 /// Its refusal may arrive when that leader leads again, with a shorter log.
 #[test]
 fn an_old_leader_is_refused_at_a_place_that_any_leader_has() {
