@@ -355,13 +355,16 @@ impl World {
     }
 
     /// What a cluster with the smallest limits takes to work through what is left, an entry at a
-    /// time: what one of `core` has and another lacks, and what is due to expire.
+    /// time: what one of `core` has and another lacks, or has not on disk, and what is due to expire.
     fn backlog(&self, core: &[usize]) -> Duration {
         let replicas = || core.iter().filter_map(|&seat| self.nodes[seat].process());
         let last = replicas().map(|process| process.replica.raft().last().index.0);
-        let applied = replicas().map(|process| process.replica.store().applied().index.0);
+        let behind = replicas().map(|process| {
+            let applied = process.replica.store().applied().index;
+            applied.min(process.replica.raft().persisted_index()).0
+        });
         let leases = replicas().map(|process| process.replica.store().lease_count() as u64);
-        let entries = last.max().unwrap_or(0) - applied.min().unwrap_or(0);
+        let entries = last.max().unwrap_or(0) - behind.min().unwrap_or(0);
         let steps = entries + leases.max().unwrap_or(0);
         Duration::from_millis(20) * u32::try_from(steps).unwrap_or(u32::MAX)
     }

@@ -709,7 +709,8 @@ impl World {
                 return Err(Violation::new("R11", &[seat], what));
             }
         }
-        let latency = self.disk_latency(seat, Pace::sync_latency) * 2;
+        let latency = self.disk_latency(seat, Pace::read_latency)
+            + self.disk_latency(seat, Pace::sync_latency);
         if draw.percent(self.dials.scale(Fault::P3, 60)) {
             let at = self.now + Duration::from_nanos(draw.below(nanos(latency)));
             self.queue.push(at, Event::FailStart { seat, incarnation });
