@@ -192,7 +192,9 @@ fn fit(
     if recovered.contains(applied) {
         return Ok(Fit::Continues);
     }
-    if let Some(damage) = &recovered.damage {
+    if let Some(damage) = &recovered.damage
+        && damage.held <= applied.index
+    {
         warn!(
             file = damage.file,
             offset = damage.offset,
@@ -231,5 +233,47 @@ fn lost_entries(home: &Home, recovered: &Recovered, applied: LogId, held: Index)
             advice: RESTORE,
         },
         None => Damage::new(wal.path(), None, lost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::wal;
+    use quorate_core::{HardState, Term, WriteSeq};
+
+    use super::*;
+    use crate::files::Room;
+    use crate::testing::Scratch;
+
+    /// Tables of another time beside a log that is damaged where it holds no entries: what is
+    /// between the two is lost, and only the tables' age tells.
+    #[test]
+    fn damage_does_not_excuse_tables_that_are_too_old() {
+        let scratch = Scratch::new();
+        let home = Home::open(&Options::new(scratch.path()), Room::default()).expect("made");
+        let (_, birth) = home.identity().expect("just made");
+        let last = LogId {
+            term: Term(1),
+            index: Index(500),
+        };
+        let recovered = |held| Recovered {
+            start: last,
+            entries: Vec::new(),
+            hard_state: HardState::default(),
+            persisted: WriteSeq(9),
+            held: None,
+            damage: Some(wal::Damage {
+                file: "wal.0000000001".to_owned(),
+                offset: 72,
+                held: Index(held),
+                what: "a record that was durable is lost",
+            }),
+            torn: None,
+        };
+        let store = Store::new();
+        let error = fit(&home, &birth, &store, &recovered(500));
+        let error = error.map(drop).expect_err("500 entries are lost");
+        assert!(error.to_string().contains("wal"), "{error}");
+        assert!(fit(&home, &birth, &store, &recovered(0)).is_ok());
     }
 }
