@@ -36,13 +36,15 @@ pub(crate) fn recover(home: &Home, options: &Options) -> Result<Start, StartErro
     let generation = home.generation()?;
     let directory = home.tables(generation);
 
-    // The tables take longest; the log is read meanwhile.
-    let (tables, log) = thread::scope(|scope| {
+    // The tables take longest; log and history are read meanwhile.
+    let (tables, log, survey) = thread::scope(|scope| {
         let log = scope.spawn(|| Wal::recover(home.wal(), options.wal));
+        let survey = scope.spawn(|| history::survey(&home.history()));
         let tables = open_tables(&directory);
         (
             tables,
             log.join().expect("recovery of the log does not panic"),
+            survey.join().expect("reading history does not panic"),
         )
     });
     let (mut log, recovered) = log.map_err(|e| wal_error(home.wal().path(), e))?;
@@ -52,7 +54,7 @@ pub(crate) fn recover(home: &Home, options: &Options) -> Result<Start, StartErro
         Err(StartError::Damaged(damage)) => rebuild(home, generation, &recovered, damage)?,
         Err(error) => return Err(error),
     };
-    history::verify(&home.history(), store.slices())?;
+    history::verify(&home.history(), survey?, store.slices())?;
     let fit = fit(home, &birth, &store, &recovered)?;
 
     // From here on files change.
