@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use quorate_core::Input;
@@ -110,12 +109,8 @@ impl Checkpoints {
         let bytes = tables.ingest(changes.encode())?;
         history::remove_others(&mut self.history, &changes.slices)?;
 
-        metrics.done.inc();
-        metrics.bytes.inc_by(bytes);
         let took = begun.elapsed();
-        metrics.seconds.observe(took.as_secs_f64());
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        metrics.nanos.fetch_add(nanos, Ordering::Relaxed);
+        metrics.count(bytes, took);
         metrics.table_bytes.set(gauge(tables.bytes()));
         metrics.level0.set(gauge(tables.level0()));
         metrics.compactions.set(gauge(tables.compactions()));

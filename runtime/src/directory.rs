@@ -23,7 +23,7 @@ use tracing::info;
 
 use crate::config::Options;
 use crate::error::{Damage, StartError};
-use crate::files::{Directory, Room, sync_directory};
+use crate::files::{Directory, Room, make_directory, sync_directory};
 use crate::identity::Identity;
 use crate::tables::Tables;
 
@@ -40,6 +40,9 @@ const WAL: &str = "wal";
 const HISTORY: &str = "history";
 const TABLES: &str = "tables.";
 const RESERVE: &str = "reserve";
+
+/// What the file system puts at the top of a disk. Not ours to touch.
+const LOST_AND_FOUND: &str = "lost+found";
 
 /// A data directory of this process: formatted, of this version, locked.
 #[derive(Debug)]
@@ -183,7 +186,7 @@ impl Home {
         File::create(&marker).map_err(at("create", &marker))?;
         self.sync()?;
         for directory in [self.path.join(WAL), self.path.join(HISTORY), self.tables(1)] {
-            fs::create_dir(&directory).map_err(at("create", &directory))?;
+            make_directory(&directory).map_err(at("create", &directory))?;
         }
         Wal::create(self.wal(), options.wal).map_err(|e| wal_error(&self.path.join(WAL), e))?;
         let tables = self.tables(1);
@@ -214,9 +217,12 @@ impl Home {
     fn clear(&self) -> Result<(), StartError> {
         for name in names(&self.path)? {
             let path = self.path.join(&name);
-            if path.is_dir() && is_ours(&name) {
+            if !is_ours(&name) || [LOCK, FORMATTING].contains(&&*name) {
+                continue;
+            }
+            if path.is_dir() {
                 fs::remove_dir_all(&path).map_err(|e| StartError::io("remove", &path, e))?;
-            } else if is_ours(&name) && name != LOCK && name != FORMATTING {
+            } else {
                 self.remove_file(&name)?;
             }
         }
@@ -316,7 +322,9 @@ fn look(path: &Path) -> Result<Contents, StartError> {
             found: found.to_owned(),
         });
     }
-    let first = names.iter().find(|name| !is_ours(name));
+    let first = names
+        .iter()
+        .find(|name| !is_ours(name) && **name != LOST_AND_FOUND);
     match first {
         Some(found) => Err(StartError::Foreign {
             path: path.to_owned(),
@@ -324,7 +332,7 @@ fn look(path: &Path) -> Result<Contents, StartError> {
         }),
         None if names
             .iter()
-            .any(|name| name != LOCK && name != "lost+found") =>
+            .any(|name| name != LOCK && name != LOST_AND_FOUND) =>
         {
             Err(Damage::missing(&path.join(VERSION)).into())
         }
@@ -332,19 +340,10 @@ fn look(path: &Path) -> Result<Contents, StartError> {
     }
 }
 
-/// Whether a file of this name may be ours, or the file system's own.
+/// Whether a file of this name may be ours.
 fn is_ours(name: &str) -> bool {
     let known = [
-        LOCK,
-        VERSION,
-        FORMATTING,
-        IDENTITY,
-        BIRTH,
-        CURRENT,
-        WAL,
-        HISTORY,
-        RESERVE,
-        "lost+found",
+        LOCK, VERSION, FORMATTING, IDENTITY, BIRTH, CURRENT, WAL, HISTORY, RESERVE,
     ];
     let name = name.strip_suffix(".new").unwrap_or(name);
     known.contains(&name) || name.starts_with(TABLES)
@@ -366,13 +365,28 @@ fn names(path: &Path) -> Result<Vec<String>, StartError> {
     Ok(names)
 }
 
+/// Makes the directory, if it is not there, durably.
 fn create_directory(path: &Path) -> Result<(), StartError> {
-    fs::create_dir_all(path).map_err(|e| StartError::io("create", path, e))?;
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) | None => Path::new("."),
-    };
-    sync_directory(parent).map_err(|e| StartError::io("sync", parent, e))
+    // Asked before: afterwards nobody can tell which were missing.
+    let changed = parents_of_missing(path);
+    make_directory(path).map_err(|e| StartError::io("create", path, e))?;
+    for parent in changed {
+        sync_directory(parent).map_err(|e| StartError::io("sync", parent, e))?;
+    }
+    Ok(())
+}
+
+/// The directories that change when `path` is made with all that is missing above it.
+fn parents_of_missing(path: &Path) -> Vec<&Path> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing = path.ancestors().take_while(is_missing);
+    missing
+        .filter_map(Path::parent)
+        .map(|parent| match parent.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => parent,
+        })
+        .collect()
 }
 
 fn lock(path: &Path) -> Result<File, StartError> {
@@ -390,5 +404,26 @@ fn lock(path: &Path) -> Result<File, StartError> {
             path: path.to_owned(),
         }),
         Err(TryLockError::Error(error)) => Err(StartError::io("lock", &name, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Scratch;
+
+    #[test]
+    fn every_directory_that_gets_a_new_entry_is_synced() {
+        let scratch = Scratch::new();
+        let top = scratch.path();
+        let path = top.join("a/b/c");
+        assert_eq!(
+            parents_of_missing(&path),
+            [&top.join("a/b"), &top.join("a"), top]
+        );
+        assert_eq!(parents_of_missing(top), Vec::<&Path>::new());
+        let relative = Path::new("quorate-is-not-here/data");
+        let changed = [Path::new("quorate-is-not-here"), Path::new(".")];
+        assert_eq!(parents_of_missing(relative), changed);
     }
 }

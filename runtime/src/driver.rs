@@ -175,7 +175,9 @@ impl Driver {
     /// When to go on though nothing arrives.
     fn deadline(&self) -> Option<Instant> {
         let checkpoint = self.checkpoint.map(|(_, complain)| complain);
-        [self.replica.deadline(), self.callers.deadline(), checkpoint]
+        let stop = self.stop.map(|since| since + STOP_MAX);
+        let replica = self.replica.deadline();
+        [replica, self.callers.deadline(), checkpoint, stop]
             .into_iter()
             .flatten()
             .min()

@@ -1,9 +1,9 @@
 //! The real files under core's log, slices and small files: one directory each.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,12 @@ use quorate_core::wal::{FileError, Files};
 
 /// Zeros are written in pieces of this size.
 const BLOCK_BYTES: usize = 1 << 20;
+
+/// The mode of files: among them are the member's private key and everything its clients store.
+pub(crate) const OWNER_ONLY: u32 = 0o600;
+
+/// The mode of directories, for the same reason.
+const OWNER_ONLY_DIRECTORY: u32 = 0o700;
 
 /// A directory as core sees it.
 ///
@@ -63,6 +69,11 @@ impl Directory {
         &self.path
     }
 
+    /// Closes a file that will not be written to again.
+    pub(crate) fn close(&mut self, name: &str) {
+        self.open.remove(name);
+    }
+
     fn file(&mut self, name: &str) -> Result<&File, FileError> {
         if !self.open.contains_key(name) {
             let path = self.path.join(name);
@@ -79,6 +90,7 @@ impl Directory {
             .write(true)
             .create(true)
             .truncate(true)
+            .mode(OWNER_ONLY)
             .open(path)?;
         // Written rather than reserved: overwriting written blocks syncs in two thirds of the time
         // (PERFORMANCE.md, limits of this machine), and cannot run out of room.
@@ -161,6 +173,15 @@ impl Files for Directory {
         self.open.remove(name);
         fs::remove_file(self.path.join(name)).map_err(file_error)
     }
+}
+
+/// Makes a directory that is not there, with all above it that are missing. They are durable once
+/// their parents are synced.
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(OWNER_ONLY_DIRECTORY)
+        .create(path)
 }
 
 /// Makes creations, renames and removals in a directory durable.

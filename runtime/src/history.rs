@@ -1,12 +1,13 @@
 //! Closed slices of history: immutable files, and the thread that reads them back for watches.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_core::Input;
 use quorate_core::store::{
-    ClosedSlice, Event, HistoryLost, Row, RowKey, SliceEvents, SliceId, SliceInfo,
+    ClosedSlice, Event, HistoryLost, Row, RowKey, SliceEvents, SliceId, SliceInfo, SliceSum,
 };
-use quorate_core::wal::{Files, WalError, slice};
+use quorate_core::wal::{FileError, Files, WalError, slice};
 use tracing::{error, warn};
 
 use crate::directory::wal_error;
@@ -62,6 +63,7 @@ pub(crate) fn write(files: &mut Directory, closed: &ClosedSlice) -> Result<u64, 
         .map(|event| Row::Event(Arc::clone(event)).encode())
         .collect();
     slice::write(files, closed.info.id, &records)?;
+    files.close(&slice::file_name(closed.info.id));
     Ok(records.iter().map(|record| record.len() as u64).sum())
 }
 
@@ -74,10 +76,6 @@ pub(crate) fn remove_others<'a>(
         .into_iter()
         .map(|info| slice::file_name(info.id))
         .collect();
-    let failed = |file: &str, error| WalError::File {
-        file: file.to_owned(),
-        error,
-    };
     let mut removed = false;
     for name in files.list().map_err(|e| failed("", e))? {
         // What is no slice at all is not ours to remove, but for what a cut-off write left behind.
@@ -95,12 +93,29 @@ pub(crate) fn remove_others<'a>(
     Ok(())
 }
 
+/// What each slice file adds up to (`None`: to nothing), or why it cannot be read.
+pub(crate) type Survey = BTreeMap<SliceId, Result<Option<SliceSum>, WalError>>;
+
+/// Reads every slice there is, whether or not it counts: the tables, which tell, are read
+/// meanwhile.
+///
+/// # Errors
+/// The directory cannot be read.
+pub(crate) fn survey(files: &Directory) -> Result<Survey, StartError> {
+    let names = files.list();
+    let names = names.map_err(|error| wal_error(files.path(), failed("", error)))?;
+    let ids = names.iter().filter_map(|name| slice::id_of(name));
+    let sum = |id| slice::read(files, id).map(|records| SliceSum::of(records.iter()));
+    Ok(ids.map(|id| (id, sum(id))).collect())
+}
+
 /// Checks that every slice of `kept` is there and is what the tables say.
 ///
 /// # Errors
 /// `Damaged`, unless an operator has said that the slice may be lost.
 pub(crate) fn verify<'a>(
     files: &Directory,
+    mut survey: Survey,
     kept: impl IntoIterator<Item = &'a Arc<SliceInfo>>,
 ) -> Result<(), StartError> {
     for info in kept {
@@ -110,22 +125,16 @@ pub(crate) fn verify<'a>(
             continue;
         }
         let path = files.path().join(&name);
-        match slice::read(files, info.id).map(|records| decode(&records)) {
-            Ok(Some(events)) if info.describes(&events) => {}
-            Ok(_) => {
-                return Err(StartError::Damaged(Damage {
-                    advice: LOST,
-                    ..Damage::new(&path, None, "not the slice that the tables list")
-                }));
-            }
-            Err(error) => {
-                let mut error = wal_error(files.path(), error);
-                if let StartError::Damaged(damage) = &mut error {
-                    damage.advice = LOST;
-                }
-                return Err(error);
-            }
+        let mut error = match survey.remove(&info.id) {
+            Some(Ok(Some(sum))) if info.adds_up_to(&sum) => continue,
+            Some(Ok(_)) => Damage::new(&path, None, "not the slice that the tables list").into(),
+            Some(Err(error)) => wal_error(files.path(), error),
+            None => Damage::missing(&path).into(),
+        };
+        if let StartError::Damaged(damage) = &mut error {
+            damage.advice = LOST;
         }
+        return Err(error);
     }
     Ok(())
 }
@@ -153,6 +162,13 @@ fn decode(records: &slice::SliceRecords) -> Option<Vec<Arc<Event>>> {
         | Row::Slice(_) => None,
     };
     records.iter().map(decode).collect()
+}
+
+fn failed(file: &str, error: FileError) -> WalError {
+    WalError::File {
+        file: file.to_owned(),
+        error,
+    }
 }
 
 fn lost(name: &str) -> String {

@@ -36,13 +36,15 @@ pub(crate) fn recover(home: &Home, options: &Options) -> Result<Start, StartErro
     let generation = home.generation()?;
     let directory = home.tables(generation);
 
-    // The tables take longest; the log is read meanwhile.
-    let (tables, log) = thread::scope(|scope| {
+    // The tables take longest; log and history are read meanwhile.
+    let (tables, log, survey) = thread::scope(|scope| {
         let log = scope.spawn(|| Wal::recover(home.wal(), options.wal));
+        let survey = scope.spawn(|| history::survey(&home.history()));
         let tables = open_tables(&directory);
         (
             tables,
             log.join().expect("recovery of the log does not panic"),
+            survey.join().expect("reading history does not panic"),
         )
     });
     let (mut log, recovered) = log.map_err(|e| wal_error(home.wal().path(), e))?;
@@ -52,7 +54,7 @@ pub(crate) fn recover(home: &Home, options: &Options) -> Result<Start, StartErro
         Err(StartError::Damaged(damage)) => rebuild(home, generation, &recovered, damage)?,
         Err(error) => return Err(error),
     };
-    history::verify(&home.history(), store.slices())?;
+    history::verify(&home.history(), survey?, store.slices())?;
     let fit = fit(home, &birth, &store, &recovered)?;
 
     // From here on files change.
@@ -192,7 +194,9 @@ fn fit(
     if recovered.contains(applied) {
         return Ok(Fit::Continues);
     }
-    if let Some(damage) = &recovered.damage {
+    if let Some(damage) = &recovered.damage
+        && damage.held <= applied.index
+    {
         warn!(
             file = damage.file,
             offset = damage.offset,
@@ -231,5 +235,47 @@ fn lost_entries(home: &Home, recovered: &Recovered, applied: LogId, held: Index)
             advice: RESTORE,
         },
         None => Damage::new(wal.path(), None, lost),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_core::wal;
+    use quorate_core::{HardState, Term, WriteSeq};
+
+    use super::*;
+    use crate::files::Room;
+    use crate::testing::Scratch;
+
+    /// Tables of another time beside a log that is damaged where it holds no entries: what is
+    /// between the two is lost, and only the tables' age tells.
+    #[test]
+    fn damage_does_not_excuse_tables_that_are_too_old() {
+        let scratch = Scratch::new();
+        let home = Home::open(&Options::new(scratch.path()), Room::default()).expect("made");
+        let (_, birth) = home.identity().expect("just made");
+        let last = LogId {
+            term: Term(1),
+            index: Index(500),
+        };
+        let recovered = |held| Recovered {
+            start: last,
+            entries: Vec::new(),
+            hard_state: HardState::default(),
+            persisted: WriteSeq(9),
+            held: None,
+            damage: Some(wal::Damage {
+                file: "wal.0000000001".to_owned(),
+                offset: 72,
+                held: Index(held),
+                what: "a record that was durable is lost",
+            }),
+            torn: None,
+        };
+        let store = Store::new();
+        let error = fit(&home, &birth, &store, &recovered(500));
+        let error = error.map(drop).expect_err("500 entries are lost");
+        assert!(error.to_string().contains("wal"), "{error}");
+        assert!(fit(&home, &birth, &store, &recovered(0)).is_ok());
     }
 }

@@ -1,9 +1,11 @@
 //! Starting the threads of a member, and ending them in order.
 
 use std::any::Any;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use quorate_core::Replica;
 use tokio::sync::oneshot;
@@ -24,6 +26,10 @@ use crate::node::Node;
 use crate::recover::{Start, recover};
 use crate::reserve::Reserve;
 use crate::wal::Writer;
+
+/// How long the workers may take to end after the driver: one write or one checkpoint, which a disk
+/// that fails may hold up for ever. They are left behind then; the end of the process ends them.
+const WORKERS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts the member in `options.data_dir`, which is made first if it is empty and may be.
 ///
@@ -185,15 +191,31 @@ fn run(home: Home, start: Start, options: &Options, shared: &Arc<Shared>) -> Res
             workers.history.abandon();
         }
     }
-    // A thread stuck in the table store cannot be waited for; the end of the process ends it.
-    if !matches!(result, Err(Fatal::Stuck { .. })) {
+    if end_in_time(&threads, WORKERS_PATIENCE) {
         for thread in threads {
             thread.join().expect("a worker's panic is caught in it");
         }
+        drop(home);
+    } else {
+        error!("a disk does not answer: a thread of this member is left behind");
+        // It may still write, so nobody else may have the directory before the process is gone.
+        mem::forget(home);
     }
-    drop(home);
     info!("stopped");
     result
+}
+
+/// Whether all of `threads` end before `patience` is over.
+fn end_in_time(threads: &[JoinHandle<()>], patience: Duration) -> bool {
+    const PAUSE: Duration = Duration::from_millis(2);
+    let end = Instant::now() + patience;
+    while threads.iter().any(|thread| !thread.is_finished()) {
+        if Instant::now() >= end {
+            return false;
+        }
+        thread::sleep(PAUSE);
+    }
+    true
 }
 
 /// Runs a worker on a thread of its own. Its failure, or its panic, is the member's end.
@@ -228,4 +250,25 @@ fn words(panic: &(dyn Any + Send)) -> String {
     let words = panic.downcast_ref::<String>().map(String::as_str);
     let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
     words.unwrap_or("no words").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_hangs_is_not_waited_for() {
+        let (let_go, held) = mpsc::channel::<()>();
+        let threads = [
+            thread::spawn(|| {}),
+            thread::spawn(move || {
+                let _ = held.recv();
+            }),
+        ];
+        assert!(!end_in_time(&threads, Duration::from_millis(20)));
+        drop(let_go);
+        assert!(end_in_time(&threads, Duration::from_secs(60)));
+    }
 }

@@ -29,6 +29,13 @@ pub struct Event {
     pub previous: Option<NodeState>,
 }
 
+impl Event {
+    /// The id of the event that was encoded as `bytes`, without reading the rest.
+    pub(super) fn id_in(bytes: &[u8]) -> Option<ChangeId> {
+        postcard::take_from_bytes(bytes).ok().map(|(id, _)| id)
+    }
+}
+
 /// What was done to the node. Variants are only ever appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Action {

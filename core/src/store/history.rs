@@ -17,7 +17,7 @@ use super::changes::ClosedSlice;
 use super::command::Settings;
 use super::event::{Audience, Event};
 use super::ledger::Ledger;
-use super::row::{Row, RowKey, weigh};
+use super::row::{Row, RowKey, weigh_encoded};
 use crate::ids::{ChangeId, Index, LogId, Revision};
 use crate::time::ClusterTime;
 
@@ -58,14 +58,16 @@ impl SliceInfo {
     /// all: for those who read a slice back, not for the loop.
     #[must_use]
     pub fn describes(&self, events: &[Arc<Event>]) -> bool {
-        let mut scratch = Vec::new();
-        let mut hash = 0_u128;
-        for event in events {
-            let row = Row::Event(event.clone());
-            let (weight, _) = weigh(&RowKey::Event(event.id), &row, &mut scratch);
-            hash = hash.wrapping_add(weight);
-        }
-        self.frames(events) && hash == self.hash
+        let rows: Vec<_> = events.iter().cloned().map(Row::Event).collect();
+        let records: Vec<_> = rows.iter().map(Row::encode).collect();
+        let sum = SliceSum::of(records.iter().map(Vec::as_slice));
+        sum.is_some_and(|sum| self.adds_up_to(&sum))
+    }
+
+    /// Whether a slice with this sum is the one that was closed.
+    #[must_use]
+    pub fn adds_up_to(&self, sum: &SliceSum) -> bool {
+        sum.ends == Some((self.id, self.last)) && sum.rows == self.rows && sum.hash == self.hash
     }
 
     /// Whether `events` begin and end as the slice did.
@@ -73,6 +75,34 @@ impl SliceInfo {
         events.first().map(|event| event.id) == Some(self.id)
             && events.last().map(|event| event.id) == Some(self.last)
             && events.len() as u64 == self.rows
+    }
+}
+
+/// What the rows of a slice add up to: enough to know it by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SliceSum {
+    /// The first change and the last.
+    ends: Option<(ChangeId, ChangeId)>,
+    rows: u64,
+    hash: u128,
+}
+
+impl SliceSum {
+    /// The sum of rows in their canonical encoding; `None` where one does not begin as an event
+    /// does. No more of them is read than their ids: if the hash is right, so is the rest.
+    #[must_use]
+    pub fn of<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> Option<Self> {
+        let mut scratch = Vec::new();
+        let mut sum = Self::default();
+        for record in records {
+            let id = Event::id_in(record)?;
+            let weight = weigh_encoded(&RowKey::Event(id), record, &mut scratch);
+            let (first, _) = sum.ends.unwrap_or((id, id));
+            sum.ends = Some((first, id));
+            sum.rows += 1;
+            sum.hash = sum.hash.wrapping_add(weight);
+        }
+        Some(sum)
     }
 }
 

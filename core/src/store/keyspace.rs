@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::mem;
 use core::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
@@ -151,8 +152,8 @@ impl Keyspace {
         keyspace
     }
 
-    /// Not even the root: to be filled with rows that were saved.
-    pub(super) fn empty() -> Self {
+    /// Not even the root.
+    fn empty() -> Self {
         Self {
             keys: BTreeMap::new(),
             directories: BTreeMap::new(),
@@ -161,20 +162,28 @@ impl Keyspace {
         }
     }
 
-    /// Puts a saved row back; `false` where one is there.
-    pub(super) fn restore_key(&mut self, key: Value, row: KeyRow) -> bool {
-        self.keys.insert(key, row).is_none()
-    }
-
-    /// Puts a saved row back; `false` where one is there.
-    pub(super) fn restore_directory(&mut self, key: Value, row: DirectoryRow) -> bool {
-        self.directories.insert(key, row).is_none()
-    }
-
-    /// Puts a saved row back; `false` where one is there, or its change buried another key.
-    pub(super) fn restore_tombstone(&mut self, key: Value, id: ChangeId) -> bool {
-        let first = self.graves.insert(id, key.clone()).is_none();
-        self.tombstones.insert(key, id).is_none() && first
+    /// What was saved, in any order; fastest in that of the keys. The caller checks it with
+    /// [`check`](Self::check).
+    ///
+    /// # Errors
+    /// A key that is there twice, or whose tombstone is another's too.
+    pub(super) fn restore(
+        keys: Vec<(Value, KeyRow)>,
+        directories: Vec<(Value, DirectoryRow)>,
+        tombstones: Vec<(Value, ChangeId)>,
+    ) -> Result<Self, Value> {
+        let mut graves: Vec<_> = tombstones.iter().map(|(key, id)| (*id, key)).collect();
+        graves.sort_unstable();
+        if let Some(pair) = graves.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(pair[1].1.clone());
+        }
+        let graves = graves.into_iter().map(|(id, key)| (id, key.clone()));
+        Ok(Self {
+            graves: graves.collect(),
+            keys: table(keys)?,
+            directories: table(directories)?,
+            tombstones: table(tombstones)?,
+        })
     }
 
     /// Writes a key. A new one is counted in its parent, which is made if it is missing; `id` is
@@ -335,19 +344,25 @@ impl Keyspace {
     /// The invariants of this type that rows from outside could break. Says the first that is
     /// broken.
     pub(super) fn check(&self) -> Result<(), (Value, &'static str)> {
-        let mut counts: BTreeMap<Value, u64> = BTreeMap::new();
+        let mut counts: BTreeMap<&[u8], u64> = BTreeMap::new();
+        // Neighbours mostly have one parent, which is looked up once for all of them.
+        let mut family: (&[u8], u64) = (b"", 0);
         for (key, found) in self.nodes() {
             let broken = |what| Err((key.clone(), what));
-            let Some(path) = Path::from_key(key.clone()) else {
+            if Path::from_key(key.clone()).is_none() {
                 return broken("not a clean path");
-            };
-            match (path.parent(), found) {
+            }
+            match (parent(key), found) {
                 (None, Found::Directory(_)) => {}
                 (None, Found::Key(_)) => return broken("the root is a key"),
-                (Some(parent), _) if !self.directories.contains_key(&*parent) => {
+                (Some(parent), _) if parent == family.0 => family.1 += 1,
+                (Some(parent), _) if !self.directories.contains_key(parent) => {
                     return broken("its parent is not a directory");
                 }
-                (Some(parent), _) => *counts.entry(parent.as_key().clone()).or_default() += 1,
+                (Some(parent), _) => {
+                    let (before, count) = mem::replace(&mut family, (parent, 1));
+                    *counts.entry(before).or_default() += count;
+                }
             }
             if matches!(found, Found::Key(_)) && self.tombstones.contains_key(key) {
                 return broken("a key has a tombstone");
@@ -356,11 +371,12 @@ impl Keyspace {
                 return broken("both a key and a directory");
             }
         }
+        *counts.entry(family.0).or_default() += family.1;
         if !self.directories.contains_key(b"/".as_slice()) {
             return Err((Value::from("/"), "the root is missing"));
         }
         for (key, row) in &self.directories {
-            if counts.get(key).copied().unwrap_or_default() != row.children {
+            if counts.get(&**key).copied().unwrap_or_default() != row.children {
                 return Err((key.clone(), "its children do not add up"));
             }
         }
@@ -449,4 +465,28 @@ impl Keyspace {
         );
         (path, Taken::Directory(row))
     }
+}
+
+/// A table of rows. Made at once it takes half the memory of one that grows row by row in order,
+/// and a fraction of the time.
+///
+/// # Errors
+/// A key that is there twice.
+fn table<R>(mut rows: Vec<(Value, R)>) -> Result<BTreeMap<Value, R>, Value> {
+    if !rows.is_sorted_by(|a, b| a.0 < b.0) {
+        rows.sort_by(|a, b| a.0.cmp(&b.0));
+        if let Some(pair) = rows.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(pair[0].0.clone());
+        }
+    }
+    Ok(rows.into_iter().collect())
+}
+
+/// The path of the directory in which the clean path `key` is; the root is in none.
+fn parent(key: &[u8]) -> Option<&[u8]> {
+    if key == b"/" {
+        return None;
+    }
+    let slash = key.iter().rposition(|&byte| byte == b'/')?;
+    Some(&key[..slash.max(1)])
 }

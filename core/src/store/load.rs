@@ -7,19 +7,23 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::bytes::Value;
 use super::event::Event;
 use super::history::{History, SliceInfo};
-use super::keyspace::Keyspace;
+use super::keyspace::{DirectoryRow, KeyRow, Keyspace};
 use super::lease::{LeaseRow, Leases};
 use super::ledger::Ledger;
 use super::request::Requests;
 use super::row::{FORMAT, Head, Row, RowKey};
 use super::{Member, Settings, Store, StoreStats};
-use crate::ids::{LeaseId, NodeId};
+use crate::ids::{ChangeId, LeaseId, NodeId};
 use crate::raft::Configuration;
 
 /// Counters beyond this are damage: no store gets there, and they could overflow.
 const COUNTER_MAX: u64 = 1 << 62;
+
+/// What is wrong with a row where another is there, or should be.
+const TWICE: &str = "twice, or not what its key says";
 
 /// Why saved rows are no store. Whoever reads the tables must stop: nothing here heals.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,9 +106,12 @@ impl Store {
 }
 
 /// The rows read so far.
+#[derive(Default)]
 struct Saved {
     ledger: Ledger,
-    keyspace: Keyspace,
+    keys: Vec<(Value, KeyRow)>,
+    directories: Vec<(Value, DirectoryRow)>,
+    tombstones: Vec<(Value, ChangeId)>,
     requests: Requests,
     head: Option<Arc<Head>>,
     settings: Arc<Settings>,
@@ -113,23 +120,6 @@ struct Saved {
     leases: Vec<(LeaseId, LeaseRow)>,
     slices: Vec<Arc<SliceInfo>>,
     events: Vec<Arc<Event>>,
-}
-
-impl Default for Saved {
-    fn default() -> Self {
-        Self {
-            ledger: Ledger::default(),
-            keyspace: Keyspace::empty(),
-            requests: Requests::default(),
-            head: None,
-            settings: Arc::default(),
-            configuration: Arc::default(),
-            members: BTreeMap::new(),
-            leases: Vec::new(),
-            slices: Vec::new(),
-            events: Vec::new(),
-        }
-    }
 }
 
 impl Saved {
@@ -155,12 +145,17 @@ impl Saved {
             (RowKey::Member(node), Row::Member(member)) => {
                 self.members.insert(node, member).is_none()
             }
-            (RowKey::Key(key), Row::Key(row)) => self.keyspace.restore_key(key, row),
+            (RowKey::Key(key), Row::Key(row)) => {
+                self.keys.push((key, row));
+                true
+            }
             (RowKey::Tombstone(key), Row::Tombstone(id)) => {
-                self.keyspace.restore_tombstone(key, id)
+                self.tombstones.push((key, id));
+                true
             }
             (RowKey::Directory(key), Row::Directory(row)) => {
-                self.keyspace.restore_directory(key, row)
+                self.directories.push((key, row));
+                true
             }
             (RowKey::Lease(id), Row::Lease(row)) => {
                 self.leases.push((id, row));
@@ -182,11 +177,9 @@ impl Saved {
             }
             _ => false,
         };
-        let what = "twice, or not what its key says";
-        first.then_some(()).ok_or_else(|| LoadError::Inconsistent {
-            at: escaped(),
-            what,
-        })
+        first
+            .then_some(())
+            .ok_or_else(|| inconsistent(escaped(), TWICE))
     }
 
     fn into_store(mut self) -> Result<Store, LoadError> {
@@ -207,9 +200,11 @@ impl Saved {
         self.events.sort_by_key(|event| event.id);
         let slices = core::mem::take(&mut self.slices);
         let events = core::mem::take(&mut self.events);
+        let keyspace = Keyspace::restore(self.keys, self.directories, self.tombstones)
+            .map_err(|key| inconsistent(key, TWICE))?;
         let history = History::restore(&mut self.ledger, head.oldest, slices, events);
         let mut store = Store {
-            keyspace: self.keyspace,
+            keyspace,
             leases: Leases::default(),
             requests: self.requests,
             history,
@@ -232,7 +227,7 @@ impl Saved {
         }
         let broken = |what| inconsistent("history", what);
         store.history.check(head.revision).map_err(broken)?;
-        let broken = |(key, what): (super::Value, _)| inconsistent(key, what);
+        let broken = |(key, what): (Value, _)| inconsistent(key, what);
         store.keyspace.check().map_err(broken)?;
         store.attach(self.leases)?;
         Ok(store)

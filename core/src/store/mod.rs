@@ -53,7 +53,7 @@ pub use command::{
 };
 pub use error::{Refusal, StoreError};
 pub use event::{Action, Audience, Event, Lease, NodeState};
-pub use history::{Change, HistoryLost, SliceEvents, SliceId, SliceInfo, changes};
+pub use history::{Change, HistoryLost, SliceEvents, SliceId, SliceInfo, SliceSum, changes};
 pub use keyspace::{Changed, DirectoryRow, KeyRow};
 pub use lease::LeaseRow;
 pub use load::LoadError;

@@ -237,6 +237,16 @@ pub(super) fn weigh(key: &RowKey, row: &Row, scratch: &mut Vec<u8>) -> (u128, u6
     (xxh3_128(scratch), length)
 }
 
+/// What a row adds that is encoded already.
+pub(super) fn weigh_encoded(key: &RowKey, row: &[u8], scratch: &mut Vec<u8>) -> u128 {
+    scratch.clear();
+    key.encode_into(scratch);
+    let key_length = scratch.len() as u64;
+    scratch.extend_from_slice(row);
+    scratch.extend_from_slice(&key_length.to_le_bytes());
+    xxh3_128(scratch)
+}
+
 fn append<T: Serialize>(row: &T, bytes: &mut Vec<u8>) {
     postcard::serialize_with_flavor(row, Appending(bytes))
         .expect("numbers, strings and sequences of known length encode");

@@ -31,8 +31,17 @@ pub struct MemoryFiles {
 struct Content {
     written: Vec<u8>,
     durable: Vec<u8>,
-    /// Sectors in which the two differ.
+    /// Sectors that the next sync writes.
     dirty: BTreeSet<usize>,
+}
+
+impl Content {
+    /// Makes a sector durable, as far as the durable length reaches.
+    fn keep(&mut self, sector: usize) {
+        let begin = sector * SECTOR_BYTES;
+        let end = (begin + SECTOR_BYTES).min(self.durable.len());
+        self.durable[begin..end].copy_from_slice(&self.written[begin..end]);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -76,10 +85,8 @@ impl MemoryFiles {
                 content.durable.resize(content.written.len(), 0);
             }
             for sector in core::mem::take(&mut content.dirty) {
-                let begin = sector * SECTOR_BYTES;
-                let end = (begin + SECTOR_BYTES).min(content.durable.len());
-                if begin < end && keep() {
-                    content.durable[begin..end].copy_from_slice(&content.written[begin..end]);
+                if sector * SECTOR_BYTES < content.durable.len() && keep() {
+                    content.keep(sector);
                 }
             }
             content.written.clone_from(&content.durable);
@@ -240,13 +247,19 @@ impl Files for MemoryFiles {
         self.change()
     }
 
+    /// One that fails forgets what it should have written, as systems do: it can be read until the
+    /// power is cut, and no later sync writes it (SIMULATION.md D11).
     fn sync(&mut self, name: &str) -> Result<(), FileError> {
         self.content(name)?;
-        self.change()?;
-        self.syncs += 1;
+        let changed = self.change();
         let content = self.content_mut(name);
-        content.durable.clone_from(&content.written);
-        content.dirty.clear();
+        let dirty = core::mem::take(&mut content.dirty);
+        changed?;
+        content.durable.resize(content.written.len(), 0);
+        for sector in dirty {
+            content.keep(sector);
+        }
+        self.syncs += 1;
         Ok(())
     }
 

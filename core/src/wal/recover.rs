@@ -79,6 +79,8 @@ pub(super) struct Replayed {
     pub(super) ready: Vec<Listed>,
     /// Where the log ends in the last of `live`.
     pub(super) offset: u64,
+    /// Where in it the write begins that may not be durable though it can be read: the last one.
+    pub(super) unsure: u64,
     /// How things stand there; after damage, by the newest write that is known of.
     pub(super) position: Position,
     pub(super) seals: Seals,
@@ -208,6 +210,8 @@ struct Log {
     entries: Vec<Entry>,
     position: Position,
     live: Vec<Live>,
+    /// Where the last write begins in the last of `live`; the first one begins with the segment.
+    last_write: usize,
     /// What must be repaired, as an earlier start left it.
     held: Option<Index>,
 }
@@ -219,6 +223,7 @@ impl Log {
             entries: Vec::new(),
             position: list.start,
             live: Vec::new(),
+            last_write: 0,
             held: list.held,
         };
         log.heal();
@@ -231,6 +236,7 @@ impl Log {
             start: self.position,
             last: Index::ZERO,
         });
+        self.last_write = 0;
     }
 
     /// Takes in what the segment holds of the log. Returns where it breaks off, or `None` where the
@@ -242,6 +248,7 @@ impl Log {
         held: Option<Index>,
     ) -> Result<Option<usize>, WalError> {
         let mut at = 0;
+        let mut opened = false;
         loop {
             if let Some(cut) = cut
                 && cut.at == at as u64
@@ -262,10 +269,14 @@ impl Log {
                 return Ok(Some(at));
             }
             match record.kind {
-                Kind::Open => {}
-                Kind::Batch => self
-                    .absorb(&record)
-                    .map_err(|what| image.damaged(at, what))?,
+                Kind::Open => opened = true,
+                Kind::Batch => {
+                    self.absorb(&record)
+                        .map_err(|what| image.damaged(at, what))?;
+                    // The first one was written together with the opening before it.
+                    self.last_write = if opened { 0 } else { at };
+                    opened = false;
+                }
                 Kind::Close => return Ok(None),
                 Kind::Seal => return Err(image.damaged(at, "a seal in a segment")),
             }
@@ -402,6 +413,7 @@ impl Log {
             live: self.live,
             ready,
             offset: at as u64,
+            unsure: self.last_write as u64,
             position: self.position,
             seals,
             stale,

@@ -80,6 +80,8 @@ pub struct Wal<F> {
 /// What recovery found and left as it was.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
+    /// Where the last write begins that was read. Nobody knows whether its sync succeeded.
+    unsure: u64,
     /// There is something after the end that was begun.
     torn: bool,
     /// What comes after the end was durable, and is to be given up.
@@ -133,6 +135,7 @@ impl<F: Files> Wal<F> {
             live,
             ready,
             offset,
+            unsure,
             position,
             seals,
             stale,
@@ -146,6 +149,7 @@ impl<F: Files> Wal<F> {
             position,
             seals,
             pending: Some(Pending {
+                unsure,
                 torn: recovered.torn.is_some(),
                 damaged: recovered.damage.is_some(),
                 stale,
@@ -175,7 +179,9 @@ impl<F: Files> Wal<F> {
             if pending.torn {
                 self.clear_the_rest()?;
             }
-            // The end may have been read from memory that a power cut empties.
+            // The end may have been read from memory that a power cut empties. If the process
+            // before this one ended of a failed sync, another sync alone would write nothing.
+            self.write_again(pending.unsure)?;
             let tail = segment_name(self.pool.tail().generation);
             self.disk.sync(&tail)?;
             self.disk.sync_dir()?;
@@ -366,6 +372,16 @@ impl<F: Files> Wal<F> {
         self.pool.enter_next(self.position);
         self.offset = 0;
         Ok(())
+    }
+
+    /// Writes what the log has from `from` on in its last segment over itself.
+    fn write_again(&mut self, from: u64) -> Result<(), WalError> {
+        let name = segment_name(self.pool.tail().generation);
+        let length = usize::try_from(self.offset - from).expect("it was read into memory before");
+        let mut bytes = vec![0; length];
+        let read = self.disk.files.read_at(&name, from, &mut bytes);
+        self.disk.note(read.map_err(|e| WalError::of(&name, e)))?;
+        self.disk.write(&name, from, &bytes)
     }
 
     /// Overwrites what follows the end of the log in its segment: what was begun there must never

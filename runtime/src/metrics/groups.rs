@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use quorate_core::Duration;
 use quorate_core::raft::{Role, Status};
 use quorate_core::store::StoreStats;
 
@@ -60,6 +61,7 @@ pub(crate) struct CheckpointMetrics {
     pub(crate) failed: Counter,
     pub(crate) reopened: Counter,
     pub(crate) seconds: Histogram,
+    pub(crate) seconds_max: Gauge<f64, AtomicU64>,
     /// The sum of `seconds`, which the histogram keeps to itself.
     pub(crate) nanos: AtomicU64,
     pub(crate) bytes: Counter,
@@ -256,6 +258,7 @@ impl CheckpointMetrics {
             failed: Counter::default(),
             reopened: Counter::default(),
             seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            seconds_max: Gauge::default(),
             nanos: AtomicU64::new(0),
             bytes: Counter::default(),
             slice_bytes: Counter::default(),
@@ -295,6 +298,11 @@ impl CheckpointMetrics {
             all.seconds.clone(),
         );
         registry.register(
+            "quorate_checkpoint_seconds_max",
+            "How long the longest checkpoint took",
+            all.seconds_max.clone(),
+        );
+        registry.register(
             "quorate_table_bytes",
             "Bytes of the tables",
             all.table_bytes.clone(),
@@ -310,6 +318,18 @@ impl CheckpointMetrics {
             all.compactions.clone(),
         );
         all
+    }
+
+    /// A checkpoint was done, of so many bytes of rows.
+    pub(crate) fn count(&self, bytes: u64, took: Duration) {
+        self.done.inc();
+        self.bytes.inc_by(bytes);
+        self.seconds.observe(took.as_secs_f64());
+        // Only the checkpoint thread writes this.
+        self.seconds_max
+            .set(self.seconds_max.get().max(took.as_secs_f64()));
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 }
 

@@ -42,7 +42,7 @@ impl Metrics {
         let checkpoint = CheckpointMetrics::registered(&mut registry);
         let longest_pause_gauge = Gauge::<f64, AtomicU64>::default();
         registry.register(
-            "quorate_driver_longest_pause_seconds",
+            "quorate_driver_pause_seconds_max",
             "The longest time the driver took for one round",
             longest_pause_gauge.clone(),
         );
@@ -148,6 +148,22 @@ mod tests {
         for name in text.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
             let (name, _) = name.split_once(' ').expect("a kind");
             assert!(text.lines().any(|l| l.starts_with(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_longest_are_shown_with_their_fractions() {
+        let metrics = Metrics::new();
+        metrics.paused(Duration::from_millis(5));
+        metrics.checkpoint.count(7, Duration::from_millis(250));
+        metrics.checkpoint.count(7, Duration::from_millis(3));
+        let text = metrics.encode();
+        for line in [
+            "quorate_driver_pause_seconds_max 0.005",
+            "quorate_checkpoint_seconds_max 0.25",
+            "quorate_checkpoint_bytes_total 14",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Which directories are taken, which are refused, and in which words.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use quorate_core::wal::small;
 
@@ -93,14 +94,40 @@ async fn formatting_that_was_cut_off_begins_again() {
     fs::write(scratch.path().join("formatting"), b"").expect("written");
     fs::remove_file(scratch.path().join("version")).expect("removed");
     fs::remove_file(scratch.path().join("birth")).expect("removed");
+    // What is not ours stays.
+    let found = scratch.path().join("lost+found/inode-17");
+    fs::create_dir(scratch.path().join("lost+found")).expect("made");
+    fs::write(&found, b"somebody's").expect("written");
     let (node, running) = open(scratch.path()).await;
     assert_eq!(contents(&node).await, Contents::new());
     running.stop().await.expect("an orderly end");
     assert!(!scratch.path().join("formatting").exists());
+    assert_eq!(fs::read(found).expect("left alone"), b"somebody's");
     // A marker that outlived the version file means nothing.
     fs::write(scratch.path().join("formatting"), b"").expect("written");
     let (node, _running) = open(scratch.path()).await;
     put(&node, "/a", "b").await.expect("written");
+}
+
+/// The private key is in it, and everything clients store.
+#[tokio::test]
+async fn nobody_else_may_look_into_a_directory() {
+    let scratch = Scratch::new();
+    let made = scratch.path().join("made/here");
+    let (_node, running) = open(&made).await;
+    running.stop().await.expect("an orderly end");
+    let mode = |path: &FilePath| fs::metadata(path).expect("there").permissions().mode();
+    assert_eq!(mode(&made) & 0o077, 0);
+    for name in [
+        "identity",
+        "wal",
+        "wal/wal.0000000001",
+        "history",
+        "tables.1",
+        "reserve",
+    ] {
+        assert_eq!(mode(&made.join(name)) & 0o077, 0, "{name}");
+    }
 }
 
 #[tokio::test]
