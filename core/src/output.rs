@@ -128,9 +128,10 @@ pub enum RequestError {
         /// The leader, as far as this member knows.
         leader: Option<NodeId>,
     },
-    /// Not done: a limit of `Config` is reached, the disk is full, or the leader is handing over.
-    /// Try again later.
+    /// Not done: a limit of `Config` is reached, or the leader is handing over. Try again later.
     Busy,
+    /// Not done: the leader's disk is full. It heals by itself once the operator makes room.
+    DiskFull,
     /// Not known whether it was or will be done: leadership was lost on the way. Only a request
     /// with an id of its own can be repeated safely.
     Dropped,
@@ -153,6 +154,7 @@ impl fmt::Display for RequestError {
             } => write!(f, "not the leader: ask {leader}"),
             Self::NotLeader { leader: None } => write!(f, "no leader is known"),
             Self::Busy => write!(f, "too busy"),
+            Self::DiskFull => write!(f, "the disk is full"),
             Self::Dropped => write!(f, "leadership was lost: the outcome is unknown"),
             Self::Stopping => write!(f, "shutting down"),
             Self::Store { error, .. } => write!(f, "{error}"),

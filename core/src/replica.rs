@@ -124,7 +124,7 @@ impl Replica {
             now,
         );
         Self {
-            expiry: Expiry::new(config.expiry_interval, now),
+            expiry: Expiry::new(config.expiry_interval, config.expiry_batch_max, now),
             schedule: Schedule::new(&config, now),
             watches: Watches::new(config.watches_max, config.watch_scan_max, &store),
             openings: BTreeMap::new(),
@@ -384,7 +384,7 @@ impl Replica {
             }
             Payload::Expire { limit } => {
                 let expired = self.store.expire(entry.id, entry.stamp, *limit);
-                self.expiry.applied(now, expired == *limit);
+                self.expiry.applied(now, expired);
                 Ok(Body::Done)
             }
             Payload::Configuration(configuration) => {
@@ -400,6 +400,10 @@ impl Replica {
         self.schedule.applied(now, entry.weight());
         self.watches.applied(&self.store);
         if let Some(request) = request {
+            if matches!(&entry.payload, Payload::Command(command) if command.grants()) {
+                let stamped = self.raft.cluster_time(now).since(entry.stamp);
+                self.expiry.answered(stamped);
+            }
             self.reply_applied(now, request, result);
         }
     }
@@ -444,7 +448,7 @@ impl Replica {
     fn tick(&mut self, now: Instant) {
         self.raft.tick(now);
         if self.expiry_deadline().is_some_and(|at| at <= now) {
-            let limit = self.config.expiry_batch_max;
+            let limit = self.expiry.limit(now, &self.raft, &self.store);
             match self.raft.propose(now, Payload::Expire { limit }) {
                 Ok(_) => self.expiry.proposed(now),
                 Err(_) => self.expiry.refused(now),

@@ -179,7 +179,7 @@ impl Client {
                 };
                 self.again(options.config.heartbeat_interval, draw)
             }
-            Err(RequestError::Busy | RequestError::Stopping) => {
+            Err(RequestError::Busy | RequestError::DiskFull | RequestError::Stopping) => {
                 self.again(options.config.heartbeat_interval * 2, draw)
             }
             Err(RequestError::Dropped) => self.lost(options, draw),

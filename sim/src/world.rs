@@ -1125,7 +1125,10 @@ impl World {
             .event(self.now, 104, seat as u64, digest(&result));
         let not_done = matches!(
             result,
-            Err(RequestError::NotLeader { .. } | RequestError::Busy | RequestError::Stopping)
+            Err(RequestError::NotLeader { .. }
+                | RequestError::Busy
+                | RequestError::DiskFull
+                | RequestError::Stopping)
         );
         if not_done && self.checks.are_on() {
             self.checks.witness.refuses(operation)?;

@@ -159,8 +159,8 @@ impl Raft {
     /// Appends to the log of a leader, and tells where.
     ///
     /// # Errors
-    /// `Stopping`, `NotLeader`, or `Busy` where a limit is reached, the disk is full, leadership is
-    /// being handed over, or a change of configuration is still under way: nothing was done.
+    /// `Stopping`, `NotLeader`, `DiskFull`, or `Busy` where a limit is reached, leadership is being
+    /// handed over, or a change of configuration is still under way: nothing was done.
     pub fn propose(&mut self, now: Instant, payload: Payload) -> Result<LogId, RequestError> {
         if self.stopping {
             return Err(RequestError::Stopping);
@@ -170,7 +170,10 @@ impl Raft {
                 leader: self.leader(),
             });
         };
-        if self.disk_full || leadership.transfer.is_some() {
+        if self.disk_full {
+            return Err(RequestError::DiskFull);
+        }
+        if leadership.transfer.is_some() {
             return Err(RequestError::Busy);
         }
         let entry = self.next_entry(now, payload);
@@ -301,9 +304,8 @@ impl Raft {
             return None;
         }
         let persisted = self.durability.persisted();
-        // A full disk has room for a term and a vote, which cost nothing, but takes no entries.
         let through = if self.disk_full {
-            persisted
+            self.through_on_full_disk(persisted)
         } else {
             self.log.last().index
         };
@@ -322,6 +324,18 @@ impl Raft {
         self.timers.clear(Timer::Seal);
         self.seal_due = false;
         Some(self.durability.begin(self.hard_state, entries))
+    }
+
+    /// Through where a full disk takes the log. It has room for a term and a vote, which cost
+    /// nothing, and for the empty entry that begins a leader's term: without it a leader that is
+    /// alone could not even answer reads. Beyond that, nothing.
+    fn through_on_full_disk(&self, persisted: Index) -> Index {
+        let next = persisted.next();
+        let term = Some(self.hard_state.term);
+        let begins_term = self.is_leader()
+            && self.log.term_at(persisted) != term
+            && self.log.term_at(next) == term;
+        if begins_term { next } else { persisted }
     }
 
     /// The next message that may leave.

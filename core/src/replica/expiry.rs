@@ -4,21 +4,32 @@ use crate::raft::Raft;
 use crate::store::Store;
 use crate::time::{Duration, Instant};
 
+/// The most intervals by which nodes outlive their deadlines so that nobody sees them end early.
+const SLACK_INTERVALS_MAX: u32 = 4;
+
 /// Paces `Expire` entries: one in flight, and no more than one in each interval, so that deadlines
 /// due together share an entry. What one entry leaves over goes into the next without waiting.
+///
+/// A deadline counts from the stamp of the write that set it, its client from the answer, which is
+/// later by a sync of the disk. So nothing goes before its deadline has been over for as long as
+/// the slowest of those answers took.
 #[derive(Clone, Debug)]
 pub(super) struct Expiry {
     interval: Duration,
+    limit_max: u32,
     in_flight: bool,
     not_before: Instant,
+    slack: Duration,
 }
 
 impl Expiry {
-    pub(super) fn new(interval: Duration, now: Instant) -> Self {
+    pub(super) fn new(interval: Duration, limit_max: u32, now: Instant) -> Self {
         Self {
             interval,
+            limit_max,
             in_flight: false,
             not_before: now,
+            slack: Duration::ZERO,
         }
     }
 
@@ -27,8 +38,19 @@ impl Expiry {
         if self.in_flight || !raft.is_leader() {
             return None;
         }
-        let due = raft.reaches(store.next_deadline()?);
+        let due = raft.reaches(store.next_deadline()? + self.slack);
         Some(due.max(self.not_before))
+    }
+
+    /// How many nodes may go now. They are the first to go, so a number tells which.
+    pub(super) fn limit(&self, now: Instant, raft: &Raft, store: &Store) -> u32 {
+        store.due(raft.cluster_time(now) - self.slack, self.limit_max)
+    }
+
+    /// A write that gives a time to live is answered so long after it was stamped.
+    pub(super) fn answered(&mut self, after: Duration) {
+        let most = self.interval * SLACK_INTERVALS_MAX;
+        self.slack = self.slack.max(after).min(most);
     }
 
     /// An entry has been proposed.
@@ -43,11 +65,11 @@ impl Expiry {
         self.not_before = now + self.interval;
     }
 
-    /// An entry has been applied, ours or another leader's; `full` if it reached its limit, so that
-    /// more may be due already.
-    pub(super) fn applied(&mut self, now: Instant, full: bool) {
+    /// An entry that `expired` so many nodes has been applied, ours or another leader's. Where that
+    /// is the most there may be, more may be due already.
+    pub(super) fn applied(&mut self, now: Instant, expired: u32) {
         self.in_flight = false;
-        if full {
+        if expired == self.limit_max {
             self.not_before = now;
         }
     }

@@ -23,6 +23,18 @@ pub struct Command {
     pub operation: Operation,
 }
 
+impl Command {
+    /// Whether what it writes has a time to live.
+    #[must_use]
+    pub const fn grants(&self) -> bool {
+        match &self.operation {
+            Operation::Put(put) => put.ttl.is_some(),
+            Operation::Append(append) => append.ttl.is_some(),
+            Operation::Delete(_) | Operation::Configure(_) | Operation::Publish(_) => false,
+        }
+    }
+}
+
 /// How a client names a request so that a retry is not a second request (DESIGN.md §5).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]

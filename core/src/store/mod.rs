@@ -218,6 +218,12 @@ impl Store {
         self.leases.next_deadline()
     }
 
+    /// How many nodes are due at `moment`, counted up to `limit`.
+    #[must_use]
+    pub fn due(&self, moment: ClusterTime, limit: u32) -> u32 {
+        self.leases.count_due(moment, limit)
+    }
+
     /// The counter: the v2 index of the last event.
     #[must_use]
     pub const fn revision(&self) -> Revision {

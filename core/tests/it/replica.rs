@@ -257,6 +257,27 @@ fn what_is_due_together_goes_in_one_entry_and_never_early() {
 }
 
 #[test]
+fn a_slow_disk_makes_nothing_expire_early_for_who_counts_from_the_answer() {
+    const SYNC: Duration = Duration::from_millis(150);
+    let mut solo = Solo::new(Config::default());
+    solo.pass(SECOND);
+    solo.put(1, "/quick", Some(SECOND + SYNC));
+    solo.manual = true;
+    solo.put(2, "/slow", Some(SECOND));
+    let seq = solo.writes[0];
+    solo.pass(SYNC);
+    solo.step(Input::Persisted { through: seq });
+    assert!(solo.answers.contains_key(&RequestId(2)), "answered now");
+    solo.manual = false;
+    solo.pass(SECOND);
+    assert_eq!(solo.replica.store().key_count(), 2, "a second later");
+    solo.pass(Duration::from_millis(150));
+    assert_eq!(solo.replica.store().key_count(), 1, "not the other's turn");
+    solo.pass(Duration::from_millis(250));
+    assert_eq!(solo.replica.store().key_count(), 0);
+}
+
+#[test]
 fn more_than_an_entry_may_remove_goes_on_without_a_pause() {
     let mut solo = Solo::new(Config {
         expiry_batch_max: 3,

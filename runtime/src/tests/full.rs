@@ -30,7 +30,7 @@ async fn a_full_disk_refuses_writes_and_heals() {
         }
         assert!(written < 1000, "a full disk was never noticed");
     };
-    assert_eq!(refused, RequestError::Busy);
+    assert_eq!(refused, RequestError::DiskFull);
     assert_eq!(contents(&node).await, expected, "reads go on");
     assert!(node.metrics().encode().contains("quorate_disk_full 1"));
 

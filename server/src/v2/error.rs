@@ -194,6 +194,10 @@ impl From<RequestError> for Error {
         match error {
             RequestError::Store { error, .. } => Self::refused(&error),
             RequestError::Busy => Self::new(Code::Busy, "quorate: too busy"),
+            RequestError::DiskFull => Self::new(
+                Code::Busy,
+                "quorate: the disk is full: writes are refused until there is room, reads go on",
+            ),
             RequestError::NotLeader { .. } | RequestError::Dropped => {
                 Self::new(Code::RaftInternal, "etcdserver: request timed out")
             }

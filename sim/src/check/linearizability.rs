@@ -125,6 +125,7 @@ impl Witness {
             Err(
                 RequestError::NotLeader { .. }
                 | RequestError::Busy
+                | RequestError::DiskFull
                 | RequestError::Dropped
                 | RequestError::Stopping,
             ) => return Ok(()),
