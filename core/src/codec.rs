@@ -260,7 +260,8 @@ mod tests {
     use super::*;
     use crate::ids::{Index, Term, WriteSeq};
     use crate::output::HardState;
-    use crate::store::{Command, Path, Put, Value, When};
+    use crate::raft::Payload;
+    use crate::store::{Command, Content, Operation, Path, Put, Value, When};
     use crate::time::{ClusterTime, Duration};
 
     /// The bench of this is the buffer that never grows: one allocation for each message.

@@ -124,9 +124,14 @@ impl Durability {
             format!("n{seat} had {had:?} on its disk and comes back with {has:?}")
         })?;
         let last = before.last();
-        // A write that was not acknowledged may have replaced the end of the log.
+        // A write that was not acknowledged may have replaced the end of the log, and so may the
+        // tables: they can hold what was committed before it was on this disk.
+        let tables = found.start;
+        let replaced = before
+            .term_at(tables.index)
+            .is_some_and(|term| term < tables.term);
         ensure(
-            found.holds(last) || !handed.holds(last),
+            found.holds(last) || !handed.holds(last) || replaced,
             "R11",
             &[seat],
             || {
