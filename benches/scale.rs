@@ -63,16 +63,10 @@ fn curve(keys: usize) -> io::Result<f64> {
     for name in [
         "quorate_checkpoints_total",
         "quorate_checkpoint_bytes_total",
-    ] {
-        let value = server.metric(name)?.unwrap_or_default();
-        println!("{name} {value}");
-    }
-    for name in [
         "quorate_checkpoint_seconds_max",
         "quorate_driver_pause_seconds_max",
     ] {
-        let value = server.metric(name)?.unwrap_or_default();
-        println!("{name} {value}");
+        println!("{name} {}", server.metric(name)?);
     }
     println!("restart after SIGKILL: {:.2?}", server.restart()?);
     println!("resident after restart: {} MiB", server.resident()? >> 20);

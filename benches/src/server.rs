@@ -112,16 +112,17 @@ impl Server {
         Ok(Duration::from_millis(10 * (fields[11] + fields[12])))
     }
 
-    /// A metric of this name, if it is there.
+    /// The metric of this name.
     ///
     /// # Errors
-    /// If the server does not answer.
-    pub fn metric(&self, name: &str) -> io::Result<Option<f64>> {
+    /// If the server does not answer, or has no such metric: a number nobody counts is not zero.
+    pub fn metric(&self, name: &str) -> io::Result<f64> {
         let text = self.get("/metrics")?;
-        Ok(text.lines().find_map(|line| {
+        let found = text.lines().find_map(|line| {
             let (metric, value) = line.split_once(' ')?;
             (metric == name).then(|| value.parse().ok())?
-        }))
+        });
+        found.ok_or_else(|| io::Error::other(format!("there is no metric {name}")))
     }
 
     fn wait_until_healthy(&self) -> io::Result<()> {

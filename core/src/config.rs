@@ -57,7 +57,7 @@ impl Default for Config {
             expiry_batch_max: 256,
             expiry_interval: Duration::from_millis(100),
             seal_after: Duration::from_millis(100),
-            checkpoint_bytes: 64 << 20,
+            checkpoint_bytes: 32 << 20,
             checkpoint_interval: Duration::from_secs(300),
             log_bytes_max: 128 << 20,
         }

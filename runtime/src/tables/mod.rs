@@ -1,8 +1,10 @@
 //! The table store: fjall, used only in the ways that were measured to be safe (DEPENDENCIES.md).
 //!
 //! Invariants: one keyspace, made when the directory is formatted and never dropped; written only
-//! by ingestion, so the journal and the memtables stay empty; opened only after
-//! [`verify`](verify::verify); any error is final for the handle, which is then opened anew.
+//! by ingestion, so the journal and the memtables stay empty; opened at a start only after
+//! [`verify`](verify::verify); any error is final for the handle, which is then opened anew. That
+//! takes no other look at the files: the member has in memory what they should hold, and its next
+//! start looks.
 
 mod verify;
 

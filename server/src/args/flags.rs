@@ -84,7 +84,7 @@ pub(super) struct Flags {
     pub local_reads: LocalReads,
 
     /// Bytes of log after which a checkpoint is made.
-    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = text::bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = text::bytes)]
     pub checkpoint_bytes: u64,
 
     /// The longest a change waits for a checkpoint.
@@ -92,7 +92,7 @@ pub(super) struct Flags {
     pub checkpoint_interval: Duration,
 
     /// Bytes of one segment of the log; they are allocated whole, and ahead.
-    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = text::bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "16MiB", value_parser = text::bytes)]
     pub wal_segment_bytes: u64,
 
     /// Bytes held in reserve for when the disk is full.

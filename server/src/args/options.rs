@@ -11,6 +11,9 @@ use super::flags::{ClusterState, Flags, LocalReads, LogFormat, LogLevel};
 /// Smaller segments would be changed more often than written to.
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 
+/// Larger ones would take longer to allocate, and a start to read, than anyone waits.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
 /// Everything the server needs to know to start.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -190,9 +193,9 @@ fn check_timing(flags: &Flags) -> Result<(), UsageError> {
             "--checkpoint-bytes and --checkpoint-interval must be above 0",
         ));
     }
-    if flags.wal_segment_bytes < SEGMENT_BYTES_MIN {
+    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&flags.wal_segment_bytes) {
         return Err(UsageError::new(format!(
-            "--wal-segment-bytes must be at least {SEGMENT_BYTES_MIN}"
+            "--wal-segment-bytes must be from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"
         )));
     }
     Ok(())
