@@ -278,7 +278,8 @@ impl World {
         }
     }
 
-    /// Whether they were seen equal: all of them, or it is a violation, unless one needs a snapshot.
+    /// Whether they were seen equal: all of them, or it is a violation, unless one needs a
+    /// snapshot.
     fn must_be_equal(&self, heal: &Heal, id: &'static str) -> Result<bool, Violation> {
         if heal.equal || self.is_stranded(&heal.core) {
             return Ok(heal.equal);
@@ -355,7 +356,8 @@ impl World {
     }
 
     /// What a cluster with the smallest limits takes to work through what is left, an entry at a
-    /// time: what one of `core` has and another lacks, or has not on disk, and what is due to expire.
+    /// time: what one of `core` has and another lacks or has not on disk, and what is due to
+    /// expire.
     fn backlog(&self, core: &[usize]) -> Duration {
         let replicas = || core.iter().filter_map(|&seat| self.nodes[seat].process());
         let last = replicas().map(|process| process.replica.raft().last().index.0);
