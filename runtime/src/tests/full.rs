@@ -103,3 +103,27 @@ async fn a_stop_without_a_last_checkpoint_loses_nothing() {
     let (node, _running) = open(scratch.path()).await;
     assert_eq!(contents(&node).await, expected);
 }
+
+#[tokio::test]
+async fn a_member_that_starts_on_a_full_disk_answers_reads_and_heals() {
+    let scratch = Scratch::new();
+    let (node, running) = open(scratch.path()).await;
+    let mut expected = Contents::new();
+    fill(&node, 0, 20, &mut expected).await;
+    running.stop().await.expect("an orderly end");
+
+    let room = Room::default();
+    room.set(false);
+    // A reserve of another size has to be made anew, for which there is no room.
+    let mut options = options(scratch.path());
+    options.reserve_bytes += 1;
+    let (node, _running) = open_with(options, room.clone()).await.expect("it starts");
+    assert_eq!(contents(&node).await, expected, "reads go on");
+    while put(&node, "/n", "no").await != Err(RequestError::DiskFull) {
+        tokio::task::yield_now().await;
+    }
+    room.set(true);
+    while put(&node, "/after", "again").await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
