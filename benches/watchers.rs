@@ -2,7 +2,7 @@
 //! of them, how late, and what a client costs that stops reading.
 //!
 //! `cargo bench -p quorate-benches --bench watchers [-- --rounds N --watchers N --idle N
-//! --events N --stall SECONDS]`. Fails where an event is missing, doubled or out of order.
+//! --events N --stall SECONDS --stalled N]`. Fails where an event is missing, doubled or out of order.
 #![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use std::cell::{Cell, RefCell};
@@ -43,7 +43,8 @@ fn main() -> ExitCode {
         events: number("--events", 500),
     };
     let stall = Duration::from_secs(number("--stall", 0) as u64);
-    match compare(number("--rounds", 5), fan, stall) {
+    let stalled = number("--stalled", 1);
+    match compare(number("--rounds", 5), fan, stall, stalled) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("the bench failed: {error}");
@@ -59,10 +60,10 @@ struct Fan {
     events: usize,
 }
 
-fn compare(rounds: usize, fan: Fan, stall: Duration) -> io::Result<()> {
+fn compare(rounds: usize, fan: Fan, stall: Duration, slow: usize) -> io::Result<()> {
     let quorate = Server::quorate("quorate", &[])?;
     if !stall.is_zero() {
-        return local(stalled(&quorate, stall));
+        return local(stalled(&quorate, stall, slow));
     }
     let etcd = Server::etcd("etcd")?;
     let mut rates = [Vec::new(), Vec::new()];
@@ -262,22 +263,21 @@ fn event(line: &[u8]) -> Option<(usize, u64)> {
 }
 
 /// One client does not read while the others do; then it reads on.
-async fn stalled(server: &Server, span: Duration) -> io::Result<()> {
+async fn stalled(server: &Server, span: Duration, slow: usize) -> io::Result<()> {
     let address = server.address;
     let target = "/v2/keys/stall?wait=true&stream=true";
-    for with_stall in [false, true] {
+    for slow in [0, slow] {
         let tally = Tally::new(READERS);
         for _ in 0..READERS {
             let (stream, rest) = open(TcpStream::connect(address).await?, target).await?;
             spawn_local(watch(stream, rest, Rc::clone(&tally)));
         }
-        let slow = if with_stall {
+        let mut stalled = Vec::new();
+        for _ in 0..slow {
             let socket = TcpSocket::new_v4()?;
             socket.set_recv_buffer_size(16 << 10)?;
-            Some(open(socket.connect(address).await?, target).await?)
-        } else {
-            None
-        };
+            stalled.push(open(socket.connect(address).await?, target).await?);
+        }
         let (began, before) = (Instant::now(), server.resident()?);
         let mut writers = Vec::new();
         for _ in 0..WRITERS {
@@ -306,19 +306,15 @@ async fn stalled(server: &Server, span: Duration) -> io::Result<()> {
         let grown = server.resident()?.saturating_sub(before) / 1024;
         let latency = tally.latency.borrow();
         println!(
-            "{}: {events} events in {:.1?}, p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}, RSS +{grown} KiB",
-            if with_stall {
-                "one stalls "
-            } else {
-                "all read   "
-            },
+            "{slow} stalled: {events} events in {:.1?}, p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}, \
+             RSS +{grown} KiB",
             began.elapsed(),
             nanos(latency.value_at_quantile(0.5)),
             nanos(latency.value_at_quantile(0.99)),
             nanos(latency.value_at_quantile(0.999)),
             nanos(latency.max()),
         );
-        if let Some((stream, rest)) = slow {
+        for (stream, rest) in stalled.into_iter().take(1) {
             let alone = Tally::new(1);
             for _ in 0..events {
                 alone.send();
@@ -327,7 +323,7 @@ async fn stalled(server: &Server, span: Duration) -> io::Result<()> {
             spawn_local(watch(stream, rest, Rc::clone(&alone)));
             alone.until(events).await?;
             println!(
-                "it resumes : all {events} events in {:.1?}, none missing",
+                "one resumes: all {events} events in {:.1?}, none missing",
                 began.elapsed()
             );
         }
