@@ -304,7 +304,7 @@ async fn stalled(server: &Server, span: Duration, slow: usize) -> io::Result<()>
         let events = tally.sent.borrow().len();
         tally.until(events).await?;
         let grown = server.resident()?.saturating_sub(before) / 1024;
-        let latency = tally.latency.borrow();
+        let latency = tally.latency.borrow().clone();
         println!(
             "{slow} stalled: {events} events in {:.1?}, p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}, \
              RSS +{grown} KiB",
