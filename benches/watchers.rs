@@ -2,8 +2,8 @@
 //! of them, how late, and what a client costs that stops reading.
 //!
 //! `cargo bench -p quorate-benches --bench watchers [-- --rounds N --watchers N --idle N
-//! --events N --stall SECONDS --stalled N]`. Fails where an event is missing, doubled or out of order.
-#![allow(clippy::print_stdout, reason = "a bench prints")]
+//! --events N --stall SECONDS --stalled N]`. Fails where an event is missing, doubled or out of
+//! order.
 
 use std::cell::{Cell, RefCell};
 use std::io;
