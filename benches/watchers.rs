@@ -4,6 +4,7 @@
 //! `cargo bench -p quorate-benches --bench watchers [-- --rounds N --watchers N --idle N
 //! --events N --stall SECONDS --stalled N]`. Fails where an event is missing, doubled or out of
 //! order.
+#![allow(clippy::print_stdout, reason = "a bench prints")]
 
 use std::cell::{Cell, RefCell};
 use std::io;
