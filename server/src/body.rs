@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Frame, SizeHint};
+use tokio::time::Instant;
 
 use crate::v2::watch::Stream;
 
@@ -67,6 +68,10 @@ impl http_body::Body for Body {
 /// How long a client may take over the next piece of a body.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The slowest a body may come on the whole, in bytes a second, beside that patience: otherwise a
+/// byte now and then would hold a connection for ever.
+const PACE_MIN: u64 = 16 << 10;
+
 /// How much of a body that is too large is read and thrown away, so that a client which sends all
 /// of it before it listens gets its answer. Beyond it the connection just closes.
 const DRAIN_MAX: usize = 64 << 20;
@@ -77,7 +82,7 @@ pub enum IntakeError {
     /// It is longer than it may be.
     #[error("http: POST too large")]
     TooLarge,
-    /// Nothing came for half a minute.
+    /// Nothing came for half a minute, or little for long.
     #[error("the body did not arrive in time")]
     Slow,
     /// The connection broke, or its framing is wrong.
@@ -116,13 +121,14 @@ impl Intake {
     where
         B: http_body::Body<Data = Bytes> + Unpin,
     {
+        let mut pace = Pace::begin();
         if body.size_hint().lower() > self.body_bytes_max as u64 {
             if !waits {
-                drain(&mut body).await?;
+                drain(&mut body, &mut pace).await?;
             }
             return Err(IntakeError::TooLarge);
         }
-        let Some(first) = piece(&mut body).await? else {
+        let Some(first) = pace.piece(&mut body).await? else {
             return Ok(Bytes::new());
         };
         if body.is_end_stream() && first.len() <= self.body_bytes_max {
@@ -134,12 +140,12 @@ impl Intake {
         while let Some(bytes) = next {
             if whole.len() + bytes.len() > self.body_bytes_max {
                 drop(whole);
-                drain(&mut body).await?;
+                drain(&mut body, &mut pace).await?;
                 return Err(IntakeError::TooLarge);
             }
             share.add(bytes.len())?;
             whole.extend_from_slice(&bytes);
-            next = piece(&mut body).await?;
+            next = pace.piece(&mut body).await?;
         }
         Ok(whole.freeze())
     }
@@ -172,33 +178,54 @@ impl Drop for Share<'_> {
     }
 }
 
-/// The next piece; `None` at the end. Trailers are nobody's business.
-async fn piece<B>(body: &mut B) -> Result<Option<Bytes>, IntakeError>
-where
-    B: http_body::Body<Data = Bytes> + Unpin,
-{
-    loop {
-        let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
-        match tokio::time::timeout(PATIENCE, frame).await {
-            Err(_) => return Err(IntakeError::Slow),
-            Ok(None) => return Ok(None),
-            Ok(Some(Err(_))) => return Err(IntakeError::Broken),
-            Ok(Some(Ok(frame))) => {
-                if let Ok(bytes) = frame.into_data() {
-                    return Ok(Some(bytes));
+/// How fast one body comes.
+struct Pace {
+    began: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn begin() -> Self {
+        Self {
+            began: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// The next piece; `None` at the end. Trailers are nobody's business.
+    async fn piece<B>(&mut self, body: &mut B) -> Result<Option<Bytes>, IntakeError>
+    where
+        B: http_body::Body<Data = Bytes> + Unpin,
+    {
+        loop {
+            let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+            match tokio::time::timeout_at(self.deadline(), frame).await {
+                Err(_) => return Err(IntakeError::Slow),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(_))) => return Err(IntakeError::Broken),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        self.bytes += bytes.len() as u64;
+                        return Ok(Some(bytes));
+                    }
                 }
             }
         }
     }
+
+    fn deadline(&self) -> Instant {
+        let whole = Duration::from_secs(self.bytes / PACE_MIN) + PATIENCE;
+        (self.began + whole).min(Instant::now() + PATIENCE)
+    }
 }
 
-async fn drain<B>(body: &mut B) -> Result<(), IntakeError>
+async fn drain<B>(body: &mut B, pace: &mut Pace) -> Result<(), IntakeError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let mut drained = 0;
     while drained < DRAIN_MAX
-        && let Some(bytes) = piece(body).await?
+        && let Some(bytes) = pace.piece(body).await?
     {
         drained += bytes.len();
     }
@@ -208,6 +235,7 @@ where
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::future::Future as _;
 
     use super::*;
 
@@ -246,6 +274,35 @@ mod tests {
         check(&["abc", "", "def"], Ok("abcdef")).await;
         check(&["abc", "defg"], Err(IntakeError::TooLarge)).await;
         check(&["abcdefg"], Err(IntakeError::TooLarge)).await;
+    }
+
+    /// A body that never ends, and comes a byte every so often.
+    struct Trickle(Pin<Box<tokio::time::Sleep>>, Duration);
+
+    impl http_body::Body for Trickle {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            std::task::ready!(self.0.as_mut().poll(context));
+            let next = Instant::now() + self.1;
+            self.0.as_mut().reset(next);
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_not_take_for_ever() {
+        let intake = Intake::new(10 << 20, 20 << 20);
+        for every in [Duration::from_secs(1), PATIENCE - Duration::from_secs(1)] {
+            let began = Instant::now();
+            let body = Trickle(Box::pin(tokio::time::sleep(every)), every);
+            assert_eq!(intake.read(body, false).await, Err(IntakeError::Slow));
+            assert!(began.elapsed() < 2 * PATIENCE, "{:?}", began.elapsed());
+        }
     }
 
     #[tokio::test]

@@ -8,10 +8,14 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,6 +25,7 @@ use tracing::{debug, warn};
 
 use crate::app::App;
 use crate::args::Listen;
+use crate::body::{Body, Cut};
 
 /// How long a connection may stay without a whole request head: the first one, the next one, or
 /// one that never ends.
@@ -39,8 +44,11 @@ const STREAMS_MAX: u32 = 1024;
 /// What HTTP/2 holds of one answer that its client does not take.
 const SEND_BYTES: usize = 64 << 10;
 
-/// What begins HTTP/2 (RFC 9113 §3.4), as far as no method of HTTP/1 begins so.
-const PREFACE: &[u8] = b"PRI * ";
+/// What begins HTTP/2 (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// As much of it as begins no request of HTTP/1 that is answered.
+const PREFACE_TELLS: usize = 6;
 
 /// Connections the system takes in before the server does. Beyond it a client's first packet is
 /// dropped, and it tries again a second later.
@@ -224,10 +232,12 @@ async fn version(stream: &TcpStream) -> io::Result<Version> {
         if seen == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if first[..seen] != PREFACE[..seen] {
+        let same = first[..seen] == PREFACE[..seen];
+        if !same && first[..seen.min(PREFACE_TELLS)] != PREFACE[..seen.min(PREFACE_TELLS)] {
             return Ok(Version::One);
         }
-        if seen == PREFACE.len() {
+        // All of it, since who serves it would wait for the rest of it without end.
+        if !same || seen == PREFACE.len() {
             return Ok(Version::Two);
         }
         // What was seen stays there, so the stream would be ready at once, again and again.
@@ -264,9 +274,15 @@ async fn two(
     app: Arc<App>,
     mut stop: watch::Receiver<bool>,
 ) -> hyper::Result<()> {
+    let requests = Requests::default();
+    let begun = requests.clone();
     let service = service_fn(move |request| {
         let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(app.respond(request).await) }
+        let open = begun.begin();
+        async move {
+            let reply = app.respond(request).await;
+            Ok::<_, Infallible>(reply.map(|body| Held { body, _open: open }))
+        }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -278,7 +294,73 @@ async fn two(
     let mut connection = pin!(connection);
     tokio::select! {
         served = connection.as_mut() => return served,
-        _ = stop.wait_for(|&stop| stop) => connection.as_mut().graceful_shutdown(),
+        _ = stop.wait_for(|&stop| stop) => {}
+        () = requests.idle() => {}
     }
+    connection.as_mut().graceful_shutdown();
     connection.await
+}
+
+/// The requests of one connection of HTTP/2: how many there were, and how many are not yet over.
+#[derive(Clone, Debug, Default)]
+struct Requests {
+    begun: Arc<AtomicU64>,
+    open: Arc<AtomicU64>,
+}
+
+/// A request that is not yet over; counted as over when dropped.
+struct Open(Arc<AtomicU64>);
+
+impl Requests {
+    fn begin(&self) -> Open {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(&self.open))
+    }
+
+    /// Waits until there was none for about as long as a connection of HTTP/1 may be idle.
+    async fn idle(&self) {
+        let mut before = None;
+        loop {
+            let begun = self.begun.load(Ordering::Relaxed);
+            let open = self.open.load(Ordering::Relaxed);
+            if open == 0 && before == Some(begun) {
+                return;
+            }
+            before = (open == 0).then_some(begun);
+            tokio::time::sleep(HEAD_PATIENCE).await;
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer, and the request that is over with it.
+struct Held {
+    body: Body,
+    _open: Open,
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

@@ -39,7 +39,7 @@ fn run(mut options: Options) -> Result<(), ServeError> {
     for warning in &options.warnings {
         warn!("{warning}");
     }
-    options.connections_max = server::room_for_connections(options.connections_max);
+    options.connections_max = server::room_for_connections(options.connections_max)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if options.worker_threads > 0 {
         builder.worker_threads(options.worker_threads);

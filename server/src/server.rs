@@ -46,6 +46,17 @@ pub enum ServeError {
     /// The member died.
     #[error(transparent)]
     Fatal(#[from] Fatal),
+    /// The member would run out of files.
+    #[error(
+        "only {files} files may be open at once, and a member needs {least}: raise the limit \
+         (ulimit -n, or LimitNOFILE= of systemd)"
+    )]
+    Files {
+        /// How many may be open.
+        files: usize,
+        /// How many must.
+        least: usize,
+    },
     /// The system does not do what it is asked.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -192,12 +203,11 @@ fn runtime_options(options: &Options) -> quorate_runtime::Options {
 
 /// Raises the number of files this process may have open as far as it may, and returns how many
 /// connections that leaves room for, out of `wanted`.
-#[must_use]
-pub fn room_for_connections(wanted: usize) -> usize {
+///
+/// # Errors
+/// There would be too few for the member itself, which must not find out in the middle of a write.
+pub fn room_for_connections(wanted: usize) -> Result<usize, ServeError> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    /// Files that are no connections: the log, tables, history.
-    const OTHER_FILES: usize = 512;
 
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -209,7 +219,7 @@ pub fn room_for_connections(wanted: usize) -> usize {
         Err(_) => limit.current,
     };
     let files = now.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
-    let room = files.saturating_sub(OTHER_FILES).max(64);
+    let room = connections(files)?;
     if room < wanted {
         warn!(
             files,
@@ -217,5 +227,34 @@ pub fn room_for_connections(wanted: usize) -> usize {
             "few files may be open, so few connections too"
         );
     }
-    room.min(wanted)
+    Ok(room.min(wanted))
+}
+
+/// How many of `files` may be connections.
+fn connections(files: usize) -> Result<usize, ServeError> {
+    /// Files that are no connections: the log, tables, history.
+    const OTHER_FILES: usize = 512;
+    const FILES_MIN: usize = 256;
+
+    if files < FILES_MIN {
+        return Err(ServeError::Files {
+            files,
+            least: FILES_MIN,
+        });
+    }
+    Ok(files - OTHER_FILES.min(files / 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_member_keeps_files_for_itself() {
+        for (files, expected) in [(256, 128), (1024, 512), (20_000, 19_488)] {
+            assert_eq!(connections(files).ok(), Some(expected), "{files}");
+        }
+        let error = connections(255).expect_err("too few").to_string();
+        assert!(error.contains("ulimit -n"), "{error}");
+    }
 }

@@ -76,7 +76,7 @@ pub(super) struct Flags {
     pub history_bytes: u64,
 
     /// How many events are kept; 0 is no limit, 1000 is etcd's.
-    #[arg(long, value_name = "COUNT", default_value = "0")]
+    #[arg(long, value_name = "COUNT", default_value = "0", value_parser = text::count)]
     pub history_events: u64,
 
     /// Whether reads with quorum=false are answered locally, or like all others.
@@ -100,12 +100,12 @@ pub(super) struct Flags {
     pub disk_reserve_bytes: u64,
 
     /// Client connections open at once; further ones wait.
-    #[arg(long, value_name = "COUNT", default_value = "16384")]
-    pub max_connections: usize,
+    #[arg(long, value_name = "COUNT", default_value = "16384", value_parser = text::count)]
+    pub max_connections: u64,
 
     /// Threads that serve clients; 0 is one for each core.
-    #[arg(long, value_name = "COUNT", default_value = "0")]
-    pub worker_threads: usize,
+    #[arg(long, value_name = "COUNT", default_value = "0", value_parser = text::count)]
+    pub worker_threads: u64,
 
     /// Origins that web pages may call from; only «*» is served.
     #[arg(long, value_name = "ORIGINS", default_value = "*")]

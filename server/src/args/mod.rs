@@ -105,14 +105,37 @@ pub fn parse(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Asked, UsageError> {
     let mut command = Flags::command();
-    let given = Given::collect(&command, args, environment)?;
-    let matches = match command.try_get_matches_from_mut(&given.args) {
-        Ok(matches) => matches,
-        Err(error) => return explain(&error).map(Asked::Print),
-    };
-    let flags = Flags::from_arg_matches(&matches).map_err(|e| UsageError::new(e.to_string()))?;
-    let options = Options::check(flags, given.warnings)?;
-    Ok(Asked::Serve(Box::new(options)))
+    let (set, unknown) = environment_flags(&command, environment);
+    let asked = Given::collect(&set, &unknown, args).and_then(|given| {
+        let matches = match command.try_get_matches_from_mut(&given.args) {
+            Ok(matches) => matches,
+            Err(error) => return explain(&error).map(Asked::Print),
+        };
+        let flags =
+            Flags::from_arg_matches(&matches).map_err(|e| UsageError::new(e.to_string()))?;
+        let options = Options::check(flags, given.warnings)?;
+        Ok(Asked::Serve(Box::new(options)))
+    });
+    asked.map_err(|error| name_variable(error, &set))
+}
+
+/// Says from which variable of the environment a bad flag comes, if it may.
+fn name_variable(error: UsageError, set: &[Variable]) -> UsageError {
+    let (flag, _) = split_flag(&error.0);
+    let flag = flag.split([' ', ':']).next().unwrap_or_default();
+    match set.iter().rfind(|variable| variable.flag == flag) {
+        Some(Variable { name, .. }) => UsageError(format!("{} ({name} is set)", error.0)),
+        None => error,
+    }
+}
+
+/// A variable of the environment that gives a flag. Sorted, those of `QUORATE_` come last.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Variable {
+    rank: u8,
+    flag: String,
+    name: String,
+    value: OsString,
 }
 
 /// The command line in clap's terms, and what to warn about.
@@ -123,16 +146,18 @@ struct Given {
 
 impl Given {
     fn collect(
-        command: &clap::Command,
+        set: &[Variable],
+        unknown: &[String],
         args: impl IntoIterator<Item = OsString>,
-        environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, UsageError> {
         let mut ignored = Vec::new();
         let mut kept = vec![OsString::from("quorate")];
-        let (from_environment, unknown) = environment_flags(command, environment);
-        let mut all = from_environment
-            .into_iter()
-            .chain(args.into_iter().map(two_dashes));
+        let from_environment = set.iter().map(|variable| {
+            let mut flag = OsString::from(format!("--{}=", variable.flag));
+            flag.push(&variable.value);
+            flag
+        });
+        let mut all = from_environment.chain(args.into_iter().map(two_dashes));
         while let Some(arg) = all.next() {
             let text = arg.to_string_lossy().into_owned();
             let (name, value) = split_flag(&text);
@@ -181,7 +206,7 @@ impl Given {
 fn environment_flags(
     command: &clap::Command,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
-) -> (Vec<OsString>, Vec<String>) {
+) -> (Vec<Variable>, Vec<String>) {
     let known = |name: &str| {
         let mut flags = command.get_arguments().filter_map(|arg| arg.get_long());
         flags.any(|flag| flag == name)
@@ -206,9 +231,12 @@ fn environment_flags(
         if known(&name) {
             // An empty variable counts as not set, as in etcd.
             if !value.is_empty() {
-                let mut flag = OsString::from(format!("--{name}="));
-                flag.push(value);
-                found.push((rank, flag));
+                found.push(Variable {
+                    rank,
+                    flag: name,
+                    name: variable.to_owned(),
+                    value,
+                });
             }
         } else {
             unknown.push(variable.to_owned());
@@ -217,7 +245,7 @@ fn environment_flags(
     // Later ones win: the command line follows, QUORATE_ beats ETCD_.
     found.sort();
     unknown.sort();
-    (found.into_iter().map(|(_, flag)| flag).collect(), unknown)
+    (found, unknown)
 }
 
 /// Gives a flag with one dash its second one.
@@ -258,6 +286,8 @@ fn explain(error: &clap::Error) -> Result<String, UsageError> {
             None if flag.starts_with('-') => format!("unknown flag {flag}: see quorate --help"),
             None => format!("{flag:?} is no flag: see quorate --help"),
         }
+    } else if kind == ErrorKind::InvalidUtf8 {
+        "the name of a flag, or the value of one that is no path, is not UTF-8".to_owned()
     } else if value.is_empty() {
         format!("{flag} needs a value")
     } else if let Some(valid) = error.get(ContextKind::ValidValue) {

@@ -11,8 +11,14 @@ use super::flags::{ClusterState, Flags, LocalReads, LogFormat, LogLevel};
 /// Smaller segments would be changed more often than written to.
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 
-/// Larger ones would take longer to allocate, and a start to read, than anyone waits.
+/// Larger ones take longer to write in advance than anybody waits for a start.
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// The same.
+const RESERVE_BYTES_MAX: u64 = 64 << 30;
+
+/// More only get in each other's way.
+const WORKER_THREADS_MAX: u64 = 1024;
 
 /// Everything the server needs to know to start.
 #[derive(Clone, Debug)]
@@ -85,6 +91,7 @@ impl Options {
     pub(super) fn check(flags: Flags, mut warnings: Vec<String>) -> Result<Self, UsageError> {
         check_unserved(&flags)?;
         check_timing(&flags)?;
+        check_sizes(&flags)?;
         let listen = listen_urls("listen-client-urls", &flags.listen_client_urls)?;
         // Peers come later; what is said about them must be right already.
         listen_urls("listen-peer-urls", &flags.listen_peer_urls)?;
@@ -120,8 +127,8 @@ impl Options {
             checkpoint_interval: flags.checkpoint_interval,
             segment_bytes: flags.wal_segment_bytes,
             reserve_bytes: flags.disk_reserve_bytes,
-            connections_max: flags.max_connections.max(1),
-            worker_threads: flags.worker_threads,
+            connections_max: size("max-connections", flags.max_connections)?,
+            worker_threads: size("worker-threads", flags.worker_threads)?,
             log_level,
             log_format: flags.log_format,
             warnings,
@@ -193,10 +200,40 @@ fn check_timing(flags: &Flags) -> Result<(), UsageError> {
             "--checkpoint-bytes and --checkpoint-interval must be above 0",
         ));
     }
-    if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&flags.wal_segment_bytes) {
-        return Err(UsageError::new(format!(
-            "--wal-segment-bytes must be from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"
-        )));
+    Ok(())
+}
+
+fn check_sizes(flags: &Flags) -> Result<(), UsageError> {
+    let ranges = [
+        (
+            "wal-segment-bytes",
+            flags.wal_segment_bytes,
+            SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX,
+        ),
+        (
+            "disk-reserve-bytes",
+            flags.disk_reserve_bytes,
+            0..=RESERVE_BYTES_MAX,
+        ),
+        ("max-request-bytes", flags.max_request_bytes, 1..=u64::MAX),
+        ("max-connections", flags.max_connections, 1..=u64::MAX),
+        (
+            "worker-threads",
+            flags.worker_threads,
+            0..=WORKER_THREADS_MAX,
+        ),
+    ];
+    for (flag, given, range) in ranges {
+        if given < *range.start() {
+            let least = range.start();
+            return Err(UsageError::new(format!(
+                "--{flag} must be at least {least}"
+            )));
+        }
+        if given > *range.end() {
+            let most = range.end();
+            return Err(UsageError::new(format!("--{flag} must be at most {most}")));
+        }
     }
     Ok(())
 }

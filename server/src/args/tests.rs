@@ -108,7 +108,7 @@ fn what_cannot_be_served_is_refused_in_one_line() {
     check_refused(&["--name"], "--name needs a value");
     check_refused(
         &["--history-events=x"],
-        "--history-events=x: invalid digit found in string",
+        "--history-events=x: expected a number",
     );
     check_refused(
         &["--local-reads=x"],
@@ -131,6 +131,70 @@ fn what_cannot_be_served_is_refused_in_one_line() {
         "--heartbeat-interval must be above 0, and --election-timeout at least five times as long \
          and at most 50000: they are 100 and 200 ms",
     );
+}
+
+#[test]
+fn values_out_of_range_are_refused() {
+    for (flag, expected) in [
+        (
+            "--wal-segment-bytes=18446744073709551615",
+            "must be at most",
+        ),
+        ("--wal-segment-bytes=1", "must be at least 1048576"),
+        (
+            "--disk-reserve-bytes=18446744073709551615",
+            "must be at most",
+        ),
+        ("--worker-threads=999999999999", "must be at most 1024"),
+        ("--max-connections=0", "must be at least 1"),
+        ("--max-request-bytes=0", "must be at least 1"),
+        ("--history-events=-1", "expected a number"),
+    ] {
+        let error = asked(&[flag], &[]).expect_err(flag).to_string();
+        let name = flag.split('=').next().expect("a name");
+        assert!(error.starts_with(name), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_bad_variable_of_the_environment_is_named() {
+    for (variable, value, expected) in [
+        (
+            "ETCD_HEARTBEAT_INTERVAL",
+            "abc",
+            "--heartbeat-interval=abc: expected a number of milliseconds \
+             (ETCD_HEARTBEAT_INTERVAL is set)",
+        ),
+        (
+            "QUORATE_MAX_CONNECTIONS",
+            "0",
+            "--max-connections must be at least 1 (QUORATE_MAX_CONNECTIONS is set)",
+        ),
+        (
+            "ETCD_LISTEN_CLIENT_URLS",
+            "foo",
+            "--listen-client-urls: foo: a URL must begin with http:// \
+             (ETCD_LISTEN_CLIENT_URLS is set)",
+        ),
+        (
+            "ETCD_CERT_FILE",
+            "x",
+            "--cert-file is a flag of etcd that this version of quorate does not serve \
+             (ETCD_CERT_FILE is set)",
+        ),
+    ] {
+        let error = asked(&[], &[(variable, value)]).expect_err(variable);
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn what_is_not_utf_8_is_called_so() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let bad = OsString::from_vec(b"--name=\xff".to_vec());
+    let error = parse([bad], []).expect_err("no name");
+    assert!(error.to_string().contains("not UTF-8"), "{error}");
 }
 
 #[test]

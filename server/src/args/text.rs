@@ -72,6 +72,14 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(scale).ok_or_else(wrong)
 }
 
+/// A plain number.
+///
+/// # Errors
+/// Anything else, or more than fits.
+pub(super) fn count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a number".to_owned())
+}
+
 /// Milliseconds, in etcd's flags a plain number; quorate takes Go's lengths of time too.
 ///
 /// # Errors

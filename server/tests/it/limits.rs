@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::client::Client;
@@ -107,6 +108,51 @@ async fn slow_and_idle_clients_hold_nobody() {
     assert_eq!(idle[2].head().await.status, 201);
     assert_eq!(idle[3].ask("GET", "/v2/keys/b", "").await.status, 200);
     assert_eq!(idle[0].ask("GET", "/v2/keys/b", "").await.status, 200);
+}
+
+/// Time passes at once where nobody has anything to do, so a minute costs nothing here.
+#[tokio::test(start_paused = true)]
+async fn who_never_gets_on_is_cut_off() {
+    const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const SETTINGS: &str = "\0\0\0\x04\0\0\0\0\0";
+    let server = Served::start(&[]).await;
+    let body = "PUT /v2/keys/a HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\
+                Content-Type: application/x-www-form-urlencoded\r\n\r\nvalue=";
+    let silent = [
+        String::new(),
+        "P".to_owned(),
+        "GET /v2/keys/a HTTP/1.1\r\nX: ".to_owned(),
+        "GET /v2/keys/a HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+        body.to_owned(),
+        PREFACE[..12].to_owned(),
+        PREFACE.to_owned(),
+        format!("{PREFACE}{SETTINGS}"),
+    ];
+    for sent in silent {
+        let mut stream = TcpStream::connect(server.address).await.expect("a server");
+        stream.write_all(sent.as_bytes()).await.expect("room");
+        let mut answer = Vec::new();
+        // It may end in a reset, since what was sent was not read.
+        let _ = stream.read_to_end(&mut answer).await;
+    }
+    // A byte a second is no way to get on either.
+    for head in ["GET /v2/keys/a HTTP/1.1\r\nX: ", body] {
+        let stream = TcpStream::connect(server.address).await.expect("a server");
+        let (mut reader, mut writer) = stream.into_split();
+        writer.write_all(head.as_bytes()).await.expect("room");
+        let trickle = async {
+            while writer.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let mut answer = Vec::new();
+        tokio::select! {
+            () = trickle => {}
+            _ = reader.read_to_end(&mut answer) => {}
+        }
+    }
+    tokio::time::resume();
+    assert_eq!(server.ask("GET", "/v2/keys/a", "").await.status, 404);
 }
 
 #[tokio::test]
