@@ -136,7 +136,13 @@ async fn fill(node: &Node, round: u32, count: u32, contents: &mut Contents) {
     for n in 0..count {
         let key = format!("/d{}/k{}", n % 3, n % 20);
         let value = format!("value {n} of round {round}");
-        let response = put(node, &key, &value).await.expect("written");
+        let response = loop {
+            match put(node, &key, &value).await {
+                // A checkpoint that ran out of room may say so when there is room again.
+                Err(RequestError::DiskFull) => tokio::time::sleep(Duration::from_millis(20)).await,
+                answer => break answer.expect("written"),
+            }
+        };
         let Body::Changed(event) = response.body else {
             panic!("a write was answered by {response:?}");
         };
