@@ -24,7 +24,8 @@
 //!   explicit options, and `v2/keys.rs` alone says which parameters make which.
 //! - A parameter error is found before the member is asked; its index is 0.
 //! - What a client can make the server hold is bounded: connections, the head and the body of a
-//!   request, all bodies together, and the part of an answer that is not yet taken.
+//!   request, all bodies together, and the events of a watch that are not yet taken. Not bounded
+//!   yet: a listing is written whole, and held until its client has taken it.
 //! - An event is written as JSON once and shared by all who watch it. A watch asks for the next
 //!   event only when its connection has room.
 //! - The wall clock is read to print dates, for nothing else.
