@@ -40,6 +40,8 @@ pub enum Purpose {
     Keys = 13,
     /// Who belongs to the core that is healed first.
     Heal = 14,
+    /// How clusters are founded.
+    Birth = 15,
 }
 
 /// The seed of a run.

@@ -124,6 +124,13 @@ impl World {
     /// # Errors
     /// What does not hold.
     pub fn run(&mut self, until: Option<u64>) -> Verdict {
+        if self.trace.steps() == 0 {
+            let (events, verdict) = crate::birth::found(self.seed);
+            self.trace.event(self.now, 105, 0, events);
+            if self.checks.are_on() {
+                verdict?;
+            }
+        }
         while !self.finished && until.is_none_or(|until| self.trace.steps() < until) {
             self.step()?;
         }
