@@ -19,6 +19,8 @@ use crate::world::World;
 pub struct Heal {
     /// A majority that is without faults from now on.
     core: Vec<usize>,
+    /// Members that will never be whole again.
+    lost: Vec<usize>,
     stage: Stage,
     /// When the stage began.
     since: Time,
@@ -45,6 +47,14 @@ enum Stage {
     Rest,
 }
 
+impl Heal {
+    /// Whether a node is out of it for good.
+    #[must_use]
+    pub fn is_lost(&self, seat: usize) -> bool {
+        self.lost.contains(&seat)
+    }
+}
+
 impl World {
     /// Chaos ends.
     pub(crate) fn begin_heal(&mut self) {
@@ -59,7 +69,11 @@ impl World {
         } else {
             members / 2 + 1
         };
-        let outsiders = seats.split_off(size);
+        // What a damaged log lacks may have been trimmed everywhere else. Until there are
+        // snapshots, such a member has to be replaced, and so is out of it.
+        let lost = seats.extract_if(.., |&mut seat| self.nodes[seat].is_impaired());
+        let lost: Vec<usize> = lost.collect();
+        let outsiders = seats.split_off(size.min(seats.len()));
         seats.sort_unstable();
         let core = seats;
         self.dials = Dials::off();
@@ -67,7 +81,14 @@ impl World {
         for seat in 0..members {
             self.nodes[seat].disk.borrow_mut().set_full(false);
             self.nodes[seat].paused_until = Time(0);
+            self.nodes[seat].clock.wake(self.now);
             self.nodes[seat].pace.heal();
+            if self.nodes[seat]
+                .process()
+                .is_some_and(|process| process.stopping)
+            {
+                self.crash(seat, Some(Duration::from_millis(1)));
+            }
             if let Some(process) = self.nodes[seat].process_mut() {
                 process.fuse = None;
                 process.log_fuse = false;
@@ -86,6 +107,9 @@ impl World {
                 }
             }
         }
+        for &seat in &lost {
+            self.crash(seat, None);
+        }
         for seat in outsiders {
             // Dead, or cut off in one direction or both, for ever: where election livelocks live.
             match draw.below(4) {
@@ -100,6 +124,7 @@ impl World {
         }
         self.heal = Some(Heal {
             core,
+            lost,
             stage: Stage::Elect,
             since: self.now,
             backlog: Duration::ZERO,
@@ -210,16 +235,19 @@ impl World {
         }
         self.must_be_equal(heal, "V4")?;
         self.nothing_overdue(heal)?;
-        if heal.core.len() == self.nodes.len() {
+        if heal.core.len() + heal.lost.len() == self.nodes.len() {
             return self.end(heal);
         }
         self.network.heal();
-        for seat in 0..self.nodes.len() {
+        let rest: Vec<usize> = (0..self.nodes.len())
+            .filter(|seat| !heal.lost.contains(seat))
+            .collect();
+        for &seat in &rest {
             if matches!(self.nodes[seat].life, Life::Down) {
                 self.queue.push(self.now, Event::Start { seat });
             }
         }
-        heal.core = (0..self.nodes.len()).collect();
+        heal.core = rest;
         heal.equal = false;
         self.advance(heal, Stage::Rest);
         Ok(())

@@ -276,7 +276,14 @@ impl Network {
             | Fault::P3
             | Fault::P4
             | Fault::P5
-            | Fault::P6 => unreachable!("{fault} does not strike the network"),
+            | Fault::P6
+            | Fault::C5
+            | Fault::D6
+            | Fault::D7
+            | Fault::D8
+            | Fault::P7
+            | Fault::P9
+            | Fault::M8 => unreachable!("{fault} does not strike the network"),
         };
         self.cuts.push(Cut {
             fault,
@@ -298,6 +305,19 @@ impl Network {
                 ..Link::quick()
             };
         }
+    }
+
+    /// Cuts `node` off until then: what a machine that is suspended wakes up to.
+    pub fn cut_off(&mut self, node: usize, now: Time, until: Time) {
+        let links = self.links_where(|from, to| to == node || from == node);
+        self.cuts.push(Cut {
+            fault: Fault::N6,
+            until,
+            links,
+            kind: None,
+            period: None,
+            since: now,
+        });
     }
 
     /// Cuts `node` off for ever, in one direction or both, while the others are whole.

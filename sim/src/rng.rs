@@ -42,6 +42,8 @@ pub enum Purpose {
     Heal = 14,
     /// How clusters are founded.
     Birth = 15,
+    /// What becomes of durable records while a node is down.
+    Damage = 16,
 }
 
 /// The seed of a run.

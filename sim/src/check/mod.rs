@@ -115,11 +115,12 @@ impl Checks {
         start: LogId,
         entries: &[Entry],
         applied: LogId,
+        held: Option<Index>,
     ) -> Verdict {
         if !self.on {
             return Ok(());
         }
-        let found = Image::recovered(hard_state, applied, start, entries);
+        let found = Image::recovered(hard_state, applied, start, entries).owing(held);
         let handed = &self.seats[seat].handed;
         self.durability.comes_back(seat, found.clone(), handed)?;
         self.election.restarted(seat, found.hard_state().term)?;
@@ -207,6 +208,12 @@ impl Checks {
         }
     }
 
+    /// A message that is none of its cluster's is about to be absorbed, or was.
+    #[must_use]
+    pub fn strange(&self, replica: &Replica) -> Option<Untouched> {
+        self.on.then(|| untouched(replica))
+    }
+
     /// A node hands this to its disk.
     ///
     /// # Errors
@@ -248,16 +255,28 @@ impl Checks {
         let durable = self.durability.image(seat).hard_state();
         match &message.body {
             // Their term is one that would be; they promise nothing.
-            MessageBody::PreVote { .. } | MessageBody::PreVoteReply { .. } => return Ok(()),
+            MessageBody::PreVote { .. } | MessageBody::PreVoteReply { granted: false } => {
+                return Ok(());
+            }
+            MessageBody::PreVoteReply { granted: true } => {
+                return self.durability.vouches(seat);
+            }
             MessageBody::Vote { .. } => {
+                self.durability.vouches(seat)?;
                 self.election
                     .votes(seat, message.term, raft.id(), durable)?;
             }
             MessageBody::VoteReply { granted: true } => {
+                self.durability.vouches(seat)?;
                 self.election.votes(seat, message.term, to, durable)?;
             }
             MessageBody::AppendReply { outcome, .. } => {
-                if let AppendOutcome::Matched { through } = *outcome {
+                if let AppendOutcome::Matched { .. } = outcome {
+                    self.durability.vouches(seat)?;
+                }
+                if let AppendOutcome::Matched { through } | AppendOutcome::Repairing { through } =
+                    *outcome
+                {
                     let id = raft.entry(through).map(|entry| entry.id);
                     let start = Some(raft.log_start());
                     let id = id.or_else(|| start.filter(|start| start.index == through));
