@@ -172,6 +172,12 @@ impl Counters {
         self.0[fault as usize] += 1;
     }
 
+    /// How often this one did.
+    #[must_use]
+    pub const fn of(&self, fault: Fault) -> u64 {
+        self.0[fault as usize]
+    }
+
     /// Adds those of another run.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use quorate_core::Term;
 use quorate_core::store::{Content, Operation, Path, Put, Value, When};
+use quorate_core::{Index, Opening, Term};
 
 use crate::check::ttl::Working;
 use crate::check::{Verdict, Violation};
 use crate::clock::Time;
 use crate::event::Event;
-use crate::fault::Dials;
-use crate::node::Life;
+use crate::fault::{Counters, Dials, Fault};
+use crate::node::{Life, recover};
 use crate::rng::Purpose;
 use crate::world::World;
 
@@ -69,10 +69,13 @@ impl World {
         } else {
             members / 2 + 1
         };
-        // What a damaged log lacks may have been trimmed everywhere else. Until there are
-        // snapshots, such a member has to be replaced, and so is out of it.
-        let lost = seats.extract_if(.., |&mut seat| self.nodes[seat].is_impaired());
-        let lost: Vec<usize> = lost.collect();
+        let lost = self.lost();
+        seats.retain(|seat| !lost.contains(seat));
+        if seats.len() < members / 2 + 1 {
+            // Stuck, and silent: nothing wrong was said so far, and nothing more is promised.
+            self.finished = true;
+            return;
+        }
         let outsiders = seats.split_off(size.min(seats.len()));
         seats.sort_unstable();
         let core = seats;
@@ -134,6 +137,52 @@ impl World {
             probed: false,
         });
         self.queue.push(self.now, Event::Tick);
+    }
+
+    /// Who needs a snapshot after damage. What a damaged log lacks may be trimmed everywhere else,
+    /// and one that was dropped for its tables holds nothing for those who are behind them. Until
+    /// there are snapshots such a member has to be replaced, and so is out of it.
+    fn lost(&self) -> Vec<usize> {
+        let damage = [Fault::D6, Fault::D7, Fault::D8];
+        if damage.iter().all(|&fault| self.counters.of(fault) == 0) {
+            return Vec::new();
+        }
+        let impaired = |&seat: &usize| self.nodes[seat].is_impaired();
+        let (mut lost, whole): (Vec<usize>, Vec<usize>) = (0..self.nodes.len()).partition(impaired);
+        let logs: Vec<_> = whole
+            .iter()
+            .map(|&seat| (seat, self.log_of(seat)))
+            .collect();
+        let first = logs.iter().map(|&(_, (start, _))| start).max();
+        let behind = logs.iter().filter(|&&(_, (_, last))| Some(last) < first);
+        lost.extend(behind.map(|&(seat, _)| seat));
+        lost
+    }
+
+    /// Where the log of a node begins and ends, as it is or as it will come back.
+    fn log_of(&self, seat: usize) -> (Index, Index) {
+        let node = &self.nodes[seat];
+        let of = |opening: &Opening| {
+            let last = opening
+                .entries
+                .last()
+                .map_or(opening.log_start, |last| last.id);
+            (opening.log_start.index, last.index)
+        };
+        match &node.life {
+            Life::Up(process) => {
+                let raft = process.replica.raft();
+                (raft.log_start().index, raft.last().index)
+            }
+            Life::Starting { opening, .. } => of(opening),
+            Life::Down => {
+                let mut draw = self.seed.draw(Purpose::Heal, 1 + seat as u64, 0);
+                let (disk, tables) = node.fork(&Dials::off(), &mut draw, &mut Counters::default());
+                let found = recover(&self.birth, node.id, &disk, &tables, self.limits, true, 0);
+                // One that cannot start says so when it tries.
+                found.map_or((Index::ZERO, Index(u64::MAX)), |(opening, _)| of(&opening))
+            }
+        }
     }
 
     /// The fresh write, or an operation of the beginning, was answered.
