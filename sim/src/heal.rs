@@ -85,6 +85,12 @@ impl World {
             self.nodes[seat].disk.borrow_mut().set_full(false);
             self.nodes[seat].paused_until = Time(0);
             self.nodes[seat].clock.wake(self.now);
+            let incarnation = self.nodes[seat].incarnation;
+            if let Some(process) = self.nodes[seat].process_mut() {
+                // P5, C5: what was to wake it waits for the end of a pause that is over.
+                process.turn_pending = false;
+                self.queue.push(self.now, Event::Turn { seat, incarnation });
+            }
             self.nodes[seat].pace.heal();
             if self.nodes[seat]
                 .process()
@@ -218,7 +224,13 @@ impl World {
             .core
             .iter()
             .all(|&seat| self.nodes[seat].process().is_some());
-        if running && let Some(leader) = self.leader_of(&heal.core) {
+        // Within its least election timeout, half of E, a leader steps down that the faults had cut
+        // off: one that is still there has heard from a quorum since.
+        let settled = waited * 4 >= unit * 3;
+        if running
+            && settled
+            && let Some(leader) = self.leader_of(&heal.core)
+        {
             heal.leader = Some(leader);
             heal.working = Some(Working {
                 since: self.now,

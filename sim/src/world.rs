@@ -807,6 +807,10 @@ impl World {
         node.clock = Clock::new(self.now, &self.dials, &mut clock_draw);
         node.clock.jump(wall);
         let (birth, id, limits) = (&self.birth, node.id, self.limits);
+        if node.impaired {
+            // What is given up needs a new segment: whoever starts it has made room.
+            node.disk.borrow_mut().set_full(false);
+        }
         let (impaired, own) = (node.impaired, draw.next_u64());
         match recover(birth, id, &node.disk, &node.tables, limits, impaired, own) {
             Ok((opening, wal)) => {
