@@ -33,7 +33,7 @@ use durability::{Durability, Image, survives};
 use election::{Election, Untouched};
 use linearizability::Witness;
 use log::{Logs, Marks};
-use state::{Shown, States};
+use state::{Kept, Shown, States};
 use watch::Streams;
 
 /// So many entries pass between two comparisons of a whole store with the model.
@@ -74,6 +74,8 @@ struct Seat {
     loaded: bool,
     /// When its whole store was last compared with the model.
     deep: u64,
+    /// What history it kept then.
+    kept: Kept,
     /// What was handed to its disk, durable or not.
     handed: Image,
 }
@@ -395,6 +397,11 @@ impl Checks {
             return Ok(());
         }
         self.seats[seat].deep = shown.applied.index.0;
+        if shown.applied.index >= self.model.configured() {
+            let kept = Kept::of(store);
+            kept.is_due(seat, &self.seats[seat].kept, self.model.settings())?;
+            self.seats[seat].kept = kept;
+        }
         let root = quorate_core::store::Path::root();
         let tree = store.get(&root, true).ok();
         States::holds(seat, shown.applied.index, tree.as_ref(), &root, &self.model)
