@@ -234,11 +234,7 @@ impl Network {
             }
             Fault::N9 => {
                 let until = now + Duration::from_nanos(draw.between(MILLI, 5_000 * MILLI));
-                for (link, from, to) in self.pairs() {
-                    if from == node || to == node {
-                        self.links[link].clogged_until = until;
-                    }
-                }
+                self.clog(node, until);
                 return;
             }
             Fault::N12 => {
@@ -304,6 +300,15 @@ impl Network {
                 sent: link.sent,
                 ..Link::quick()
             };
+        }
+    }
+
+    /// Whatever `node` is sent or sends arrives then, and not before.
+    pub fn clog(&mut self, node: usize, until: Time) {
+        for (link, from, to) in self.pairs() {
+            if from == node || to == node {
+                self.links[link].clogged_until = until;
+            }
         }
     }
 

@@ -1002,10 +1002,12 @@ impl World {
                 let until = self.now + span;
                 self.nodes[seat].clock.suspend(self.now, until);
                 self.nodes[seat].paused_until = until;
-                if draw.percent(60) {
-                    // It does not know how long it was gone, and nobody can tell it at once.
-                    let longer = Duration::from_nanos(draw.below(2 * nanos(unit)));
-                    self.network.cut_off(seat, self.now, until + longer);
+                // It does not know how long it was gone, and nobody can tell it at once.
+                let told = until + Duration::from_nanos(draw.below(2 * nanos(unit)));
+                match draw.below(3) {
+                    0 => {}
+                    1 => self.network.cut_off(seat, self.now, told),
+                    _ => self.network.clog(seat, told),
                 }
             }
             Fault::P7 if hears(self, seat) => {
