@@ -17,7 +17,7 @@ use crate::check::{Verdict, Violation, ensure};
 use crate::rng::{Draw, Purpose, Seed};
 
 /// So many clusters are founded in each run.
-const CLUSTERS: u64 = 6;
+const CLUSTERS: u64 = 12;
 
 /// After the last fault: so many rounds, in each of which everyone asks again and all arrives.
 const QUIET_ROUNDS: u64 = 16;
@@ -139,6 +139,9 @@ impl Founding {
         match draw.below(20) {
             0 if self.wipes_left > 0 && draw.one_in(2) => {
                 self.wipes_left -= 1;
+                // One that others know to be born is missed the most.
+                let born = (0..self.members.len()).find(|&place| self.members[place].disk.born);
+                let place = born.filter(|_| draw.percent(50)).unwrap_or(place);
                 let formatted = self.wipes - self.wipes_left;
                 let member = &mut self.members[place];
                 member.own = founder(place, formatted);
