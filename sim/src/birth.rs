@@ -193,6 +193,7 @@ impl Founding {
     /// Everyone asks again, and everything arrives.
     fn quiet_round(&mut self) -> Verdict {
         self.now = self.now + INTERVAL;
+        let mut heard = self.letters.len();
         for place in 0..self.members.len() {
             self.events += 1;
             for other in 0..self.members.len() {
@@ -204,18 +205,16 @@ impl Founding {
             while !self.members[place].answers.is_empty() {
                 self.answer(place, 0)?;
             }
-            let said = self.letters.len();
             self.members[place].birth.step(BirthInput::Deadline);
             self.poll(place)?;
             // A record, and that all have confirmed it.
             self.persist(place)?;
             self.persist(place)?;
-            for letter in self.letters.split_off(said) {
-                let answers = self.letters.len();
+            // Answers ask nothing, so there is an end to them.
+            while heard < self.letters.len() {
+                let letter = self.letters[heard].clone();
+                heard += 1;
                 self.arrive(letter)?;
-                for answer in self.letters.split_off(answers) {
-                    self.arrive(answer)?;
-                }
             }
         }
         Ok(())
@@ -421,7 +420,7 @@ mod tests {
 
     #[test]
     fn many_clusters_are_founded_and_some_without_a_wiped_disk() {
-        for seed in 0..50 {
+        for seed in (0..50).chain([900_659, 900_937, 900_978]) {
             assert_eq!(found(Seed::new(seed)).1, Ok(()), "seed {seed}");
         }
     }
