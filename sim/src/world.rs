@@ -471,7 +471,9 @@ impl World {
             Output::Checkpoint(changes) => self.checkpoint(seat, changes),
             Output::ReadHistory { slice } => {
                 let incarnation = self.nodes[seat].incarnation;
-                let at = self.now + self.disk_latency(seat);
+                // D2 stalls syncs; a read that outlasts the faults would be taken for a lost one.
+                let latency = self.disk_latency(seat).min(Duration::from_secs(1));
+                let at = self.now + latency;
                 self.queue.push(
                     at,
                     Event::SliceRead {
