@@ -33,6 +33,13 @@ pub const FAULTS: &[Kind] = &[
     },
 ];
 
+/// What clocks can do, too.
+pub const LATER: &[Kind] = &[Kind {
+    fault: Fault::C5,
+    what: "a machine is suspended: its monotonic clock stands still, and so does the node",
+    gap: 8,
+}];
+
 /// A moment of true time, in nanoseconds since the run began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub u64);
@@ -89,7 +96,7 @@ pub const fn grain(dials: &Dials) -> Duration {
 /// not depend on it; the wall clock is never shown to core at all (SIMULATION.md T3).
 #[derive(Clone, Debug)]
 pub struct Clock {
-    /// The piece of the line that is in force: from this true time …
+    /// The piece of the line that is in force: from this true time, before which it stands still …
     since: Time,
     /// … and this reading on …
     reading: u64,
@@ -145,7 +152,7 @@ impl Clock {
     /// C3: goes on at another rate within ρ.
     pub fn change_rate(&mut self, now: Time, dials: &Dials, draw: &mut Draw) {
         self.reading = self.exact(now);
-        self.since = now;
+        self.since = self.since.max(now);
         let bound = dials.scale(Fault::C3, RATE_ERROR_PPM);
         // The bounds themselves are the likeliest to break something.
         self.rate = match draw.below(4) {
@@ -153,6 +160,17 @@ impl Clock {
             1 => MILLION + bound,
             _ => draw.between(MILLION - bound, MILLION + bound),
         };
+    }
+
+    /// C5: stands still until `until`.
+    pub fn suspend(&mut self, now: Time, until: Time) {
+        self.reading = self.exact(now);
+        self.since = self.since.max(until);
+    }
+
+    /// Stands still no longer.
+    pub fn wake(&mut self, now: Time) {
+        self.since = self.since.min(now);
     }
 
     /// C1, C2: the wall clock is suddenly elsewhere.
@@ -167,8 +185,8 @@ impl Clock {
     }
 
     fn exact(&self, now: Time) -> u64 {
-        assert!(now >= self.since, "a clock read before it was set");
-        let span = u128::from(now.0 - self.since.0) * u128::from(self.rate) / u128::from(MILLION);
+        let passed = now.since(self.since).as_nanos();
+        let span = passed * u128::from(self.rate) / u128::from(MILLION);
         self.reading + u64::try_from(span).expect("runs are shorter than centuries")
     }
 }
@@ -198,6 +216,22 @@ mod tests {
             if due > now {
                 assert!(clock.read(Time(due.0 - 1)) < deadline);
             }
+        }
+    }
+
+    #[test]
+    fn a_suspended_clock_goes_on_where_it_stopped() {
+        for (mut clock, _) in clocks() {
+            let (from, until) = (Time(2_000_000_000), Time(5_000_000_000));
+            let reading = clock.exact(from);
+            clock.suspend(from, until);
+            assert_eq!(clock.exact(Time(4_000_000_000)), reading);
+            assert_eq!(clock.exact(until), reading);
+            assert!(clock.exact(Time(5_000_001_000)) > reading);
+            clock.suspend(Time(6_000_000_000), Time(9_000_000_000));
+            clock.wake(Time(7_000_000_000));
+            let after = clock.exact(Time(8_000_000_000)) - reading;
+            assert!(after.abs_diff(2_000_000_000) <= 2_000_001);
         }
     }
 

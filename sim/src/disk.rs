@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -49,6 +50,25 @@ pub const FAULTS: &[Kind] = &[
     Kind {
         fault: Fault::D15,
         what: "one node's disk is slow for the whole run",
+        gap: 0,
+    },
+];
+
+/// What disks can do to what is durable, where others hold it, too.
+pub const DAMAGE: &[Kind] = &[
+    Kind {
+        fault: Fault::D6,
+        what: "a bit of a durable record of the log is flipped while its node is down",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::D7,
+        what: "a durable record of the log reads as zeros",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::D8,
+        what: "over a durable record of the log, another one was written",
         gap: 0,
     },
 ];
@@ -119,6 +139,7 @@ struct Media {
     /// Changes of names that no sync has covered, in order.
     volatile_names: Vec<NameChange>,
     files: BTreeMap<Inode, Platter>,
+    writes: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -136,6 +157,18 @@ struct Platter {
     /// The sectors no sync has covered: what they held before, and in what order they were written.
     volatile: BTreeMap<usize, (u64, Vec<u8>)>,
     writes: u64,
+    /// What was written in one piece, is durable, and was not written over.
+    records: Vec<Written>,
+    /// The same, not durable yet.
+    unsynced: Vec<Written>,
+}
+
+/// Something that was written in one piece.
+#[derive(Clone, Debug)]
+struct Written {
+    /// When, among all that was written to the disk.
+    number: u64,
+    range: Range<usize>,
 }
 
 /// A handle for the program.
@@ -206,6 +239,52 @@ impl Disk {
                 .map(|(&inode, p)| (inode, p.bytes.clone()))
                 .collect(),
         };
+    }
+
+    /// D6, D7, D8: a durable record of the log is no longer what was written, on a disk whose node
+    /// is down. Never the last one: to lose that is to lose what nobody can miss (SIMULATION.md §3,
+    /// the fault atlas). Whether there was one to damage.
+    pub fn damage(&mut self, fault: Fault, draw: &mut Draw) -> bool {
+        let in_log = |name: &str| {
+            let number = name.strip_prefix("wal.");
+            number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let segments = self.media.names.iter().filter(|(name, _)| in_log(name));
+        let inodes: Vec<Inode> = segments.map(|(_, &inode)| inode).collect();
+        let mut records: Vec<(u64, Inode, Range<usize>)> = inodes
+            .iter()
+            .filter_map(|inode| Some((inode, self.media.files.get(inode)?)))
+            .flat_map(|(&inode, platter)| {
+                let records = platter.records.iter();
+                records.map(move |record| (record.number, inode, record.range.clone()))
+            })
+            .collect();
+        records.sort_unstable_by_key(|&(number, ..)| number);
+        records.pop();
+        if records.is_empty() {
+            return false;
+        }
+        let recent = records.len().saturating_sub(6);
+        let pick = |draw: &mut Draw| {
+            let from = if draw.percent(60) { recent } else { 0 };
+            from + draw.place(records.len() - from)
+        };
+        let (_, inode, range) = records[pick(draw)].clone();
+        let (_, from, other) = records[pick(draw)].clone();
+        let other = self.media.files[&from].bytes[other].to_vec();
+        let platter = self.media.files.get_mut(&inode).expect("it has records");
+        let record = &mut platter.bytes[range];
+        let length = other.len().min(record.len());
+        if fault == Fault::D6 {
+            record[draw.place(record.len())] ^= 1 << draw.below(8);
+        } else if fault == Fault::D8 && record[..length] != other[..length] {
+            record[..length].copy_from_slice(&other[..length]);
+        } else {
+            record.fill(0);
+        }
+        let bytes = platter.bytes.clone();
+        self.view.files.insert(inode, bytes);
+        true
     }
 
     fn inode(&self, name: &str) -> Result<Inode, FileError> {
@@ -348,12 +427,16 @@ impl Media {
             } => {
                 // A file that was removed meanwhile may be written to no more.
                 if let Some(platter) = self.files.get_mut(&inode) {
+                    self.writes += 1;
                     platter.write(offset, &bytes);
+                    platter.note(self.writes, offset, &bytes);
                 }
             }
             Operation::Sync(inode) => {
                 if let Some(platter) = self.files.get_mut(&inode) {
                     platter.volatile.clear();
+                    let durable = std::mem::take(&mut platter.unsynced);
+                    platter.records.extend(durable);
                     platter.synced_len = platter.bytes.len();
                 }
             }
@@ -427,7 +510,19 @@ impl Platter {
         self.bytes[offset..end].copy_from_slice(bytes);
     }
 
+    /// Remembers a record that was written. Zeros only wipe.
+    fn note(&mut self, number: u64, offset: usize, bytes: &[u8]) {
+        let range = offset..offset + bytes.len();
+        let apart = |old: &Written| old.range.end <= range.start || range.end <= old.range.start;
+        self.records.retain(apart);
+        self.unsynced.retain(apart);
+        if bytes.iter().any(|&byte| byte != 0) {
+            self.unsynced.push(Written { number, range });
+        }
+    }
+
     fn crash(&mut self, loss: Loss, dials: &Dials, draw: &mut Draw, counters: &mut Counters) {
+        self.unsynced.clear();
         let volatile = std::mem::take(&mut self.volatile);
         let orders: Vec<_> = volatile.values().map(|(order, _)| *order).collect();
         // Of a tail, everything from some write on is lost.

@@ -50,6 +50,8 @@ pub enum Event {
     FailStart { seat: usize, incarnation: u64 },
     /// A fuse has burnt down.
     Burn { seat: usize, incarnation: u64 },
+    /// Who asked a node to stop in order waits no longer.
+    Stopped { seat: usize, incarnation: u64 },
     /// The transport gives up on a peer for now.
     GaveUp { seat: usize, peer: usize },
     /// A fault strikes.
@@ -118,6 +120,7 @@ impl Event {
             | Self::Started { .. }
             | Self::FailStart { .. }
             | Self::Burn { .. }
+            | Self::Stopped { .. }
             | Self::Strike { .. }
             | Self::KillLeader { .. }
             | Self::Unfull { .. }
@@ -150,6 +153,7 @@ impl Event {
             Self::FailStart { seat, .. } => (10, seat as u64),
             Self::GaveUp { seat, .. } => (11, seat as u64),
             Self::Burn { seat, .. } => (25, seat as u64),
+            Self::Stopped { seat, .. } => (26, seat as u64),
             Self::Strike { number, .. } => (12, number as u64),
             Self::KillLeader { .. } => (13, 0),
             Self::Unfull { seat } => (14, seat as u64),
@@ -177,7 +181,8 @@ impl Event {
             | Self::CheckpointDone { incarnation, .. }
             | Self::Started { incarnation, .. }
             | Self::FailStart { incarnation, .. }
-            | Self::Burn { incarnation, .. } => *incarnation,
+            | Self::Burn { incarnation, .. }
+            | Self::Stopped { incarnation, .. } => *incarnation,
             Self::SliceRead { slice, .. } => slice.revision.0,
             Self::GaveUp { peer, .. } => *peer as u64,
             Self::Strike { count, .. } | Self::KillLeader { count } | Self::Fork { count } => {

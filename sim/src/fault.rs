@@ -39,10 +39,17 @@ pub enum Fault {
     P4,
     P5,
     P6,
+    C5,
+    D6,
+    D7,
+    D8,
+    P7,
+    P9,
+    M8,
 }
 
 /// How many kinds there are.
-pub const KINDS: usize = Fault::P6 as usize + 1;
+pub const KINDS: usize = Fault::M8 as usize + 1;
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -62,13 +69,17 @@ pub struct Kind {
     pub gap: u64,
 }
 
-/// All kinds, family by family.
+/// All kinds, family by family, and then those that came later: a run draws its dials in this
+/// order, so that what is appended leaves those of a kept seed as they were.
 pub fn kinds() -> impl Iterator<Item = &'static Kind> {
     crate::network::FAULTS
         .iter()
         .chain(crate::disk::FAULTS)
         .chain(crate::clock::FAULTS)
         .chain(crate::process::FAULTS)
+        .chain(crate::clock::LATER)
+        .chain(crate::disk::DAMAGE)
+        .chain(crate::process::LATER)
 }
 
 /// How strong each kind is in this run, in percent of its range; zero is off.
@@ -159,6 +170,12 @@ impl Counters {
     /// One more.
     pub const fn count(&mut self, fault: Fault) {
         self.0[fault as usize] += 1;
+    }
+
+    /// How often this one did.
+    #[must_use]
+    pub const fn of(&self, fault: Fault) -> u64 {
+        self.0[fault as usize]
     }
 
     /// Adds those of another run.

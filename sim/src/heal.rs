@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use quorate_core::Term;
 use quorate_core::raft::Raft;
 use quorate_core::store::{Content, Operation, Path, Put, Value, When};
+use quorate_core::{Index, Opening, Term};
 
 use crate::check::ttl::Working;
 use crate::check::{Verdict, Violation};
 use crate::clock::Time;
 use crate::event::Event;
-use crate::fault::Dials;
-use crate::node::Life;
+use crate::fault::{Counters, Dials, Fault};
+use crate::node::{Life, recover};
 use crate::rng::Purpose;
 use crate::world::World;
 
@@ -20,6 +20,8 @@ use crate::world::World;
 pub struct Heal {
     /// A majority that is without faults from now on.
     core: Vec<usize>,
+    /// Members that will never be whole again.
+    lost: Vec<usize>,
     stage: Stage,
     /// When the stage began.
     since: Time,
@@ -46,6 +48,14 @@ enum Stage {
     Rest,
 }
 
+impl Heal {
+    /// Whether a node is out of it for good.
+    #[must_use]
+    pub fn is_lost(&self, seat: usize) -> bool {
+        self.lost.contains(&seat)
+    }
+}
+
 impl World {
     /// Chaos ends.
     pub(crate) fn begin_heal(&mut self) {
@@ -60,7 +70,14 @@ impl World {
         } else {
             members / 2 + 1
         };
-        let outsiders = seats.split_off(size);
+        let lost = self.lost();
+        seats.retain(|seat| !lost.contains(seat));
+        if seats.len() < members / 2 + 1 {
+            // Stuck, and silent: nothing wrong was said so far, and nothing more is promised.
+            self.finished = true;
+            return;
+        }
+        let outsiders = seats.split_off(size.min(seats.len()));
         seats.sort_unstable();
         let core = seats;
         self.dials = Dials::off();
@@ -68,7 +85,20 @@ impl World {
         for seat in 0..members {
             self.nodes[seat].disk.borrow_mut().set_full(false);
             self.nodes[seat].paused_until = Time(0);
+            self.nodes[seat].clock.wake(self.now);
+            let incarnation = self.nodes[seat].incarnation;
+            if let Some(process) = self.nodes[seat].process_mut() {
+                // P5, C5: what was to wake it waits for the end of a pause that is over.
+                process.turn_pending = false;
+                self.queue.push(self.now, Event::Turn { seat, incarnation });
+            }
             self.nodes[seat].pace.heal();
+            if self.nodes[seat]
+                .process()
+                .is_some_and(|process| process.stopping)
+            {
+                self.crash(seat, Some(Duration::from_millis(1)));
+            }
             if let Some(process) = self.nodes[seat].process_mut() {
                 process.fuse = None;
                 process.log_fuse = false;
@@ -87,6 +117,9 @@ impl World {
                 }
             }
         }
+        for &seat in &lost {
+            self.crash(seat, None);
+        }
         for seat in outsiders {
             // Dead, or cut off in one direction or both, for ever: where election livelocks live.
             match draw.below(4) {
@@ -101,6 +134,7 @@ impl World {
         }
         self.heal = Some(Heal {
             core,
+            lost,
             stage: Stage::Elect,
             since: self.now,
             backlog: Duration::ZERO,
@@ -110,6 +144,52 @@ impl World {
             probed: false,
         });
         self.queue.push(self.now, Event::Tick);
+    }
+
+    /// Who needs a snapshot after damage. What a damaged log lacks may be trimmed everywhere else,
+    /// and one that was dropped for its tables holds nothing for those who are behind them. Until
+    /// there are snapshots such a member has to be replaced, and so is out of it.
+    fn lost(&self) -> Vec<usize> {
+        let damage = [Fault::D6, Fault::D7, Fault::D8];
+        if damage.iter().all(|&fault| self.counters.of(fault) == 0) {
+            return Vec::new();
+        }
+        let impaired = |&seat: &usize| self.nodes[seat].is_impaired();
+        let (mut lost, whole): (Vec<usize>, Vec<usize>) = (0..self.nodes.len()).partition(impaired);
+        let logs: Vec<_> = whole
+            .iter()
+            .map(|&seat| (seat, self.log_of(seat)))
+            .collect();
+        let first = logs.iter().map(|&(_, (start, _))| start).max();
+        let behind = logs.iter().filter(|&&(_, (_, last))| Some(last) < first);
+        lost.extend(behind.map(|&(seat, _)| seat));
+        lost
+    }
+
+    /// Where the log of a node begins and ends, as it is or as it will come back.
+    fn log_of(&self, seat: usize) -> (Index, Index) {
+        let node = &self.nodes[seat];
+        let of = |opening: &Opening| {
+            let last = opening
+                .entries
+                .last()
+                .map_or(opening.log_start, |last| last.id);
+            (opening.log_start.index, last.index)
+        };
+        match &node.life {
+            Life::Up(process) => {
+                let raft = process.replica.raft();
+                (raft.log_start().index, raft.last().index)
+            }
+            Life::Starting { opening, .. } => of(opening),
+            Life::Down => {
+                let mut draw = self.seed.draw(Purpose::Heal, 1 + seat as u64, 0);
+                let (disk, tables) = node.fork(&Dials::off(), &mut draw, &mut Counters::default());
+                let found = recover(&self.birth, node.id, &disk, &tables, self.limits, true, 0);
+                // One that cannot start says so when it tries.
+                found.map_or((Index::ZERO, Index(u64::MAX)), |(opening, _)| of(&opening))
+            }
+        }
     }
 
     /// The fresh write, or an operation of the beginning, was answered.
@@ -218,16 +298,19 @@ impl World {
             return self.leave_stranded();
         }
         self.nothing_overdue(heal)?;
-        if heal.core.len() == self.nodes.len() {
+        if heal.core.len() + heal.lost.len() == self.nodes.len() {
             return self.end(heal);
         }
         self.network.heal();
-        for seat in 0..self.nodes.len() {
+        let rest: Vec<usize> = (0..self.nodes.len())
+            .filter(|seat| !heal.lost.contains(seat))
+            .collect();
+        for &seat in &rest {
             if matches!(self.nodes[seat].life, Life::Down) {
                 self.queue.push(self.now, Event::Start { seat });
             }
         }
-        heal.core = (0..self.nodes.len()).collect();
+        heal.core = rest;
         heal.equal = false;
         self.advance(heal, Stage::Rest);
         Ok(())

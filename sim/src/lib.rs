@@ -5,6 +5,7 @@
 //! |---|---|
 //! | the loop | [`world`]: virtual time, one heap of events; [`event`], [`queue`]; [`heal`] |
 //! | what is real | [`node`]: the shipped replica, log, codec and recovery on a simulated machine |
+//! | apart from it | [`birth`]: how clusters are founded, before the run itself |
 //! | what is not | [`network`], [`disk`], [`clock`], [`process`]: each with a table of its faults |
 //! | load | [`workload`], [`client`] |
 //! | what must hold | [`check`], over [`ledger`] and [`model`] |
@@ -14,6 +15,7 @@
 //! walks a hash map; whether a run is checked or watched does not change what happens in it.
 #![forbid(unsafe_code)]
 
+pub mod birth;
 pub mod check;
 pub mod client;
 pub mod clock;

@@ -91,6 +91,8 @@ pub struct Model {
     revisions: Vec<u64>,
     clock: ClusterTime,
     settings: Settings,
+    /// The entry that changed them.
+    configured: Index,
     requests: Requests,
 }
 
@@ -111,6 +113,7 @@ impl Model {
             revisions: vec![0],
             clock: ClusterTime::ZERO,
             settings: Settings::default(),
+            configured: Index::ZERO,
             requests: Requests::default(),
         }
     }
@@ -171,6 +174,12 @@ impl Model {
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The entry that put them in force.
+    #[must_use]
+    pub const fn configured(&self) -> Index {
+        self.configured
     }
 
     /// Every path there ever was.
@@ -256,6 +265,7 @@ impl Model {
             Operation::Delete(delete) => self.delete(delete),
             Operation::Configure(settings) => {
                 self.settings = settings.clone();
+                self.configured = self.applied().next();
                 Ok(Answer::Done)
             }
             Operation::Publish(_) => Ok(Answer::Done),

@@ -234,11 +234,7 @@ impl Network {
             }
             Fault::N9 => {
                 let until = now + Duration::from_nanos(draw.between(MILLI, 5_000 * MILLI));
-                for (link, from, to) in self.pairs() {
-                    if from == node || to == node {
-                        self.links[link].clogged_until = until;
-                    }
-                }
+                self.clog(node, until);
                 return;
             }
             Fault::N12 => {
@@ -276,7 +272,14 @@ impl Network {
             | Fault::P3
             | Fault::P4
             | Fault::P5
-            | Fault::P6 => unreachable!("{fault} does not strike the network"),
+            | Fault::P6
+            | Fault::C5
+            | Fault::D6
+            | Fault::D7
+            | Fault::D8
+            | Fault::P7
+            | Fault::P9
+            | Fault::M8 => unreachable!("{fault} does not strike the network"),
         };
         self.cuts.push(Cut {
             fault,
@@ -298,6 +301,28 @@ impl Network {
                 ..Link::quick()
             };
         }
+    }
+
+    /// Whatever `node` is sent or sends arrives then, and not before.
+    pub fn clog(&mut self, node: usize, until: Time) {
+        for (link, from, to) in self.pairs() {
+            if from == node || to == node {
+                self.links[link].clogged_until = until;
+            }
+        }
+    }
+
+    /// Cuts `node` off until then: what a machine that is suspended wakes up to.
+    pub fn cut_off(&mut self, node: usize, now: Time, until: Time) {
+        let links = self.links_where(|from, to| to == node || from == node);
+        self.cuts.push(Cut {
+            fault: Fault::N6,
+            until,
+            links,
+            kind: None,
+            period: None,
+            since: now,
+        });
     }
 
     /// Cuts `node` off for ever, in one direction or both, while the others are whole.

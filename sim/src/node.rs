@@ -43,6 +43,8 @@ pub struct Node {
     pub jobs: u64,
     /// P5: nothing reaches it before.
     pub paused_until: Time,
+    /// D6, D7, D8: its log was damaged, and may not be whole again.
+    pub impaired: bool,
     /// Its process.
     pub life: Life,
 }
@@ -88,6 +90,10 @@ pub struct Process {
     pub fuse: Option<u64>,
     /// P2: it crashes in the midst of its next write to the log.
     pub log_fuse: bool,
+    /// P9: it was asked to stop.
+    pub stopping: bool,
+    /// P7: so many messages it was given are to be complained about.
+    pub strangers: u32,
     /// Whose answers are due: client and operation, by request.
     pub requests: BTreeMap<RequestId, Caller>,
     /// Whose events these are: client and stream, by watch.
@@ -165,6 +171,7 @@ impl Node {
             incarnation: 0,
             jobs: 0,
             paused_until: Time(0),
+            impaired: false,
             life: Life::Down,
         }
     }
@@ -186,9 +193,17 @@ impl Node {
         }
     }
 
+    /// Whether its log was damaged and is not whole again: it neither votes nor counts.
+    #[must_use]
+    pub fn is_impaired(&self) -> bool {
+        let whole = |process: &Process| process.replica.raft().repairing().is_none();
+        self.impaired && !self.process().is_some_and(whole)
+    }
+
     /// The process is gone, at once; of what it had not synced the disk keeps what it likes.
     /// Returns who waited for answers and for events.
     pub fn crash(&mut self, dials: &Dials, draw: &mut Draw, counters: &mut Counters) -> Waiting {
+        self.impaired = self.is_impaired();
         let mut jobs = Vec::new();
         let mut waiting = Waiting::default();
         match std::mem::replace(&mut self.life, Life::Down) {
@@ -256,6 +271,8 @@ impl Process {
             turn_pending: false,
             fuse: None,
             log_fuse: false,
+            stopping: false,
+            strangers: 0,
             requests: BTreeMap::new(),
             watches: BTreeMap::new(),
         }
@@ -311,6 +328,16 @@ impl Process {
         Ok(true)
     }
 
+    /// P9: everything begun is finished.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.stopping
+            && self.replica.is_finished()
+            && self.writing.is_none()
+            && self.checkpoint.is_none()
+            && self.backlog.is_empty()
+    }
+
     /// The last write that will be durable when the job in flight is.
     #[must_use]
     pub fn in_flight(&self) -> Option<WriteSeq> {
@@ -331,17 +358,19 @@ pub fn birth(members: usize) -> BirthRecord {
     BirthRecord::new("sim".to_owned(), (1..=last).map(founder).collect())
 }
 
-/// Reads a disk back as a start does, and repairs what it may.
+/// Reads a disk back as a start does, and repairs what it may; `impaired` where its log was
+/// damaged.
 ///
 /// # Errors
-/// Why this disk cannot be started from: always a violation, since no fault here damages what was
-/// durable.
+/// Why this disk cannot be started from: always a violation, since no fault here damages what
+/// nothing can be done about.
 pub fn recover(
     birth: &BirthRecord,
     node: NodeId,
     disk: &Rc<RefCell<Disk>>,
     tables: &Tables,
     limits: WalLimits,
+    impaired: bool,
     seed: u64,
 ) -> Result<(Opening, Wal<SimFiles>), String> {
     let mut files = SimFiles::new(disk.clone());
@@ -352,7 +381,9 @@ pub fn recover(
     };
     let (mut wal, recovered) =
         Wal::recover(files.clone(), limits).map_err(|error| format!("the log: {error}"))?;
-    if let Some(damage) = recovered.damage {
+    if let Some(damage) = &recovered.damage
+        && !impaired
+    {
         return Err(format!("the log is damaged: {damage:?}"));
     }
     let at_log = |error| format!("the log cannot go on: {error}");
@@ -388,7 +419,7 @@ pub fn recover(
         entries: entries.to_vec(),
         log_start,
         persisted: wal.persisted(),
-        held: recovered.held,
+        held: recovered.held.filter(|held| *held > applied.index),
         seed,
     };
     Ok((opening, wal))

@@ -33,11 +33,13 @@ pub enum Profile {
     LongQuiet,
     /// The leader is killed every two election timeouts (SIMULATION.md T4).
     LeaderKiller,
+    /// Leaders that do not know that they were gone, and many questions.
+    Lease,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Swarm,
         Self::Figure8,
         Self::TtlStorm,
@@ -46,6 +48,7 @@ impl Profile {
         Self::Tiny,
         Self::LongQuiet,
         Self::LeaderKiller,
+        Self::Lease,
     ];
 
     const fn name(self) -> &'static str {
@@ -58,6 +61,7 @@ impl Profile {
             Self::Tiny => "tiny",
             Self::LongQuiet => "long-quiet",
             Self::LeaderKiller => "leader-killer",
+            Self::Lease => "lease",
         }
     }
 }
@@ -209,6 +213,15 @@ impl Options {
                 self.clients = 2;
                 self.think *= 10;
                 self.dials = Dials::off().with(&[(Fault::C3, 100), (Fault::P1, 5)]);
+            }
+            Profile::Lease => {
+                self.members = *draw.pick(&[3, 3, 5]);
+                self.dials = Dials::off().with(&[
+                    (Fault::N1, draw.between(1, 100)),
+                    (Fault::C3, 100),
+                    (Fault::C5, 100),
+                    (Fault::P5, draw.between(1, 50)),
+                ]);
             }
             Profile::LeaderKiller => {
                 self.members = *draw.pick(&[3, 5]);

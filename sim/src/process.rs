@@ -40,6 +40,25 @@ pub const FAULTS: &[Kind] = &[
     },
 ];
 
+/// What can happen to processes, too, and what operators do to them.
+pub const LATER: &[Kind] = &[
+    Kind {
+        fault: Fault::P7,
+        what: "a node hears from a disk that was replaced, or from another cluster",
+        gap: 4,
+    },
+    Kind {
+        fault: Fault::P9,
+        what: "a node is stopped in order, and started again",
+        gap: 12,
+    },
+    Kind {
+        fault: Fault::M8,
+        what: "the leader is asked to hand over, to whomever",
+        gap: 6,
+    },
+];
+
 /// How long a crashed node stays down: mostly shorter than it takes to elect another leader, now
 /// and then much longer.
 pub fn downtime(unit: Duration, draw: &mut Draw) -> Duration {

@@ -40,6 +40,10 @@ pub enum Purpose {
     Keys = 13,
     /// Who belongs to the core that is healed first.
     Heal = 14,
+    /// How clusters are founded.
+    Birth = 15,
+    /// What becomes of durable records while a node is down.
+    Damage = 16,
 }
 
 /// The seed of a run.

@@ -109,6 +109,7 @@ impl Mix {
                 ttl_max = unit * 20;
             }
             Profile::WatchChurn => favour(&[(Kind::WatchStream, 25), (Kind::WatchOnce, 20)]),
+            Profile::Lease => favour(&[(Kind::Get, 60), (Kind::Set, 20)]),
             Profile::LongQuiet => ttl_max = unit * 100,
             Profile::Swarm | Profile::Figure8 | Profile::Powercut | Profile::Tiny => {}
         }

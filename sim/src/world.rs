@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_core::codec::{decode_message, encode_message};
-use quorate_core::raft::MessageBody;
+use quorate_core::raft::{Message, MessageBody};
 use quorate_core::store::{Command, Operation, Path};
 use quorate_core::wal::WalLimits;
 use quorate_core::{
-    BirthRecord, EndReason, Input, NodeId, Output, Replica, RequestError, RequestId, Revision,
-    WatchId,
+    BirthRecord, EndReason, Index, Input, LogId, NodeId, Output, PeerFault, Replica, RequestError,
+    RequestId, Revision, Term, WatchId,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::check::durability::Image;
 use crate::check::linearizability::Asked;
 use crate::check::{Checks, Verdict, Violation};
 use crate::client::{Begun, Client, Pending, Read, Step, digest};
@@ -45,7 +46,7 @@ pub struct World {
     /// The faults that still happen.
     pub(crate) dials: Dials,
     pub(crate) birth: BirthRecord,
-    limits: WalLimits,
+    pub(crate) limits: WalLimits,
     /// True time.
     pub now: Time,
     pub(crate) queue: Queue<Event>,
@@ -124,6 +125,13 @@ impl World {
     /// # Errors
     /// What does not hold.
     pub fn run(&mut self, until: Option<u64>) -> Verdict {
+        if self.trace.steps() == 0 {
+            let (events, verdict) = crate::birth::found(self.seed);
+            self.trace.event(self.now, 105, 0, events);
+            if self.checks.are_on() {
+                verdict?;
+            }
+        }
         while !self.finished && until.is_none_or(|until| self.trace.steps() < until) {
             self.step()?;
         }
@@ -232,6 +240,12 @@ impl World {
                 }
                 Ok(())
             }
+            Event::Stopped { seat, incarnation } => {
+                if self.is(seat, incarnation) && self.heal.is_none() {
+                    self.crash_for_a_while(seat);
+                }
+                Ok(())
+            }
             Event::GaveUp { seat, peer } => {
                 let peer = self.nodes[peer].id;
                 self.input(seat, Input::Unreachable { peer })
@@ -285,6 +299,10 @@ impl World {
     fn deliver(&mut self, to: usize, from: usize, kind: u8, packet: &Packet) -> Verdict {
         if let Some(fault) = self.network.cut(self.now, from, to, kind) {
             self.counters.count(fault);
+            return Ok(());
+        }
+        // M8: what was asked for in chaos deposes nobody afterwards.
+        if self.heal.is_some() && kind == TIMEOUT_NOW {
             return Ok(());
         }
         let message = match decode_message(packet) {
@@ -391,6 +409,32 @@ impl World {
             }
         }
         self.set_alarm(seat);
+        self.maybe_stop(seat)
+    }
+
+    /// P9: whoever was asked to stop and is done has told everybody, and goes.
+    fn maybe_stop(&mut self, seat: usize) -> Verdict {
+        let Some(process) = self.nodes[seat].process() else {
+            return Ok(());
+        };
+        if !process.is_finished() {
+            return Ok(());
+        }
+        // A question that nobody waits for any more may stay without an answer.
+        let is_open = |caller: &Caller| {
+            let current = self.current(caller.client, caller.operation, caller.attempt);
+            current.is_some()
+        };
+        let open = process.requests.iter().find(|(_, caller)| is_open(caller));
+        if let Some((request, _)) = open {
+            let what = format!("n{seat} has stopped and never answered {request}");
+            return Err(Violation::new("L3", &[seat], what));
+        }
+        if let Some(watch) = process.watches.keys().next() {
+            let what = format!("n{seat} has stopped and never ended {watch}");
+            return Err(Violation::new("W5", &[seat], what));
+        }
+        self.crash_for_a_while(seat);
         Ok(())
     }
 
@@ -462,12 +506,79 @@ impl World {
                 resume,
                 ..
             } => self.watch_ends(seat, watch, reason, resume),
+            Output::Fault {
+                fault: PeerFault::WrongIdentity,
+                ..
+            } if self.expects_strangers(seat) => Ok(()),
             Output::Fault { peer, fault } => {
                 // All peers here are honest.
                 let what = format!("n{seat} accuses {peer}: {fault}");
                 Err(Violation::new("peer-fault", &[seat], what))
             }
         }
+    }
+
+    fn expects_strangers(&mut self, seat: usize) -> bool {
+        let process = self.nodes[seat].process_mut().expect("it just spoke");
+        let expected = process.strangers > 0;
+        process.strangers = process.strangers.saturating_sub(1);
+        expected
+    }
+
+    /// P7: a message of another cluster, or from or to a disk that was replaced. It must change
+    /// nothing (DESIGN.md §4).
+    fn stranger(&mut self, seat: usize, draw: &mut Draw) -> Verdict {
+        let from = draw.place(self.nodes.len());
+        let (from_id, own) = (self.nodes[from].id, self.nodes[seat].id);
+        let local = self.nodes[seat].clock.read(self.now);
+        let disk = |id| self.birth.founder(id).expect("all are founders").disk;
+        let (mut from_disk, mut to_disk) = (disk(from_id), disk(own));
+        let mut birth = self.birth.hash();
+        match draw.below(3) {
+            0 => birth ^= 1,
+            1 => from_disk.0 ^= 1 << 64,
+            _ => to_disk.0 ^= 1 << 64,
+        }
+        let Some(process) = self.nodes[seat].process_mut() else {
+            return Ok(());
+        };
+        let raft = process.replica.raft();
+        let last = LogId {
+            term: raft.hard_state().term.next(),
+            index: Index(raft.last().index.0 + 9),
+        };
+        let (transfer, entries) = (true, [].into());
+        let append = MessageBody::Append {
+            previous: raft.last(),
+            entries,
+            committed: raft.last().index,
+            round: 0,
+        };
+        let vote = MessageBody::Vote { last, transfer };
+        let bodies = [
+            vote,
+            append,
+            MessageBody::TimeoutNow,
+            MessageBody::PreVote { last },
+        ];
+        let message = Message {
+            birth,
+            from_disk,
+            to_disk,
+            term: Term(raft.hard_state().term.0 + draw.below(3)),
+            body: draw.pick(&bodies).clone(),
+        };
+        let before = self.checks.strange(&process.replica);
+        let from = from_id;
+        process.strangers += 1;
+        let input = Input::Receive { from, message };
+        process.replica.step(local, input);
+        let after = self.checks.strange(&process.replica);
+        if before != after {
+            let what = format!("n{seat} was {before:?} and, after a stranger spoke, is {after:?}");
+            return Err(Violation::new("P7", &[seat], what));
+        }
+        self.take_turn(seat)
     }
 
     fn send(&mut self, from: usize, to: NodeId, kind: u8, packet: Packet) {
@@ -686,7 +797,8 @@ impl World {
 /// Processes: starts, crashes, and other strokes of fate.
 impl World {
     fn start(&mut self, seat: usize) -> Verdict {
-        if !matches!(self.nodes[seat].life, Life::Down) {
+        let lost = self.heal.as_ref().is_some_and(|heal| heal.is_lost(seat));
+        if lost || !matches!(self.nodes[seat].life, Life::Down) {
             return Ok(());
         }
         let node = &mut self.nodes[seat];
@@ -698,7 +810,12 @@ impl World {
         node.clock = Clock::new(self.now, &self.dials, &mut clock_draw);
         node.clock.jump(wall);
         let (birth, id, limits) = (&self.birth, node.id, self.limits);
-        match recover(birth, id, &node.disk, &node.tables, limits, draw.next_u64()) {
+        if node.impaired {
+            // What is given up needs a new segment: whoever starts it has made room.
+            node.disk.borrow_mut().set_full(false);
+        }
+        let (impaired, own) = (node.impaired, draw.next_u64());
+        match recover(birth, id, &node.disk, &node.tables, limits, impaired, own) {
             Ok((opening, wal)) => {
                 let job = node.disk.borrow_mut().take_job();
                 let (opening, wal) = (Box::new(opening), Box::new(wal));
@@ -733,8 +850,9 @@ impl World {
         node.disk.borrow_mut().complete(job);
         let applied = opening.store.applied();
         let (held, start) = (opening.hard_state, opening.log_start);
+        let (entries, owed) = (&opening.entries, opening.held);
         self.checks
-            .restarted(self.now, seat, held, start, &opening.entries, applied)?;
+            .restarted(self.now, seat, held, start, entries, applied, owed)?;
         let local = node.clock.read(self.now);
         let replica = Replica::new(self.options.config.clone(), *opening, local);
         node.life = Life::Up(Box::new(Process::new(replica, *wal)));
@@ -755,6 +873,8 @@ impl World {
         });
         let node = &mut self.nodes[seat];
         let Waiting { callers, watchers } = node.crash(&self.dials, &mut draw, &mut self.counters);
+        self.damage(seat, incarnation);
+        let node = &mut self.nodes[seat];
         node.paused_until = Time(0);
         self.trace
             .event(self.now, 103, seat as u64, node.incarnation);
@@ -787,6 +907,28 @@ impl World {
         }
         if let Some(downtime) = downtime {
             self.queue.push(self.now + downtime, Event::Start { seat });
+        }
+    }
+
+    /// D6, D7, D8: what a node that is down finds on its disk when it comes back. A majority is
+    /// spared, so that what is committed is somewhere.
+    fn damage(&mut self, seat: usize, incarnation: u64) {
+        for fault in [Fault::D6, Fault::D7, Fault::D8] {
+            let others = self.nodes.iter().enumerate();
+            let impaired = others.filter(|(other, node)| *other != seat && node.is_impaired());
+            let most = (self.nodes.len() - 1) / 2;
+            let mut draw = self.seed.draw(
+                Purpose::Damage,
+                seat as u64,
+                (incarnation << 8) | fault as u64,
+            );
+            if impaired.count() < most && draw.percent(self.dials.scale(fault, 60)) {
+                let node = &mut self.nodes[seat];
+                if node.disk.borrow_mut().damage(fault, &mut draw) {
+                    self.counters.count(fault);
+                    node.impaired = true;
+                }
+            }
         }
     }
 
@@ -823,6 +965,7 @@ impl World {
             format!("{fault} strikes n{seat}")
         });
         let unit = self.options.unit();
+        let hears = |world: &Self, seat: usize| world.nodes[seat].paused_until <= world.now;
         match fault {
             Fault::P1 if self.nodes[seat].process().is_some() => {
                 self.counters.count(fault);
@@ -852,7 +995,50 @@ impl World {
                 self.counters.count(fault);
                 self.nodes[seat].paused_until = self.now + process::pause(unit, &mut draw);
             }
-            Fault::P1 | Fault::P5 => {}
+            Fault::C5 => {
+                let seat = self.leader().filter(|_| draw.percent(60)).unwrap_or(seat);
+                if self.nodes[seat].process().is_none() {
+                    return Ok(());
+                }
+                self.counters.count(fault);
+                // Longer than it takes to elect another, mostly.
+                let span = process::pause(unit, &mut draw) + unit;
+                let until = self.now + span;
+                self.nodes[seat].clock.suspend(self.now, until);
+                self.nodes[seat].paused_until = until;
+                // It does not know how long it was gone, and nobody can tell it at once.
+                let told = until + Duration::from_nanos(draw.below(2 * nanos(unit)));
+                match draw.below(3) {
+                    0 => {}
+                    1 => self.network.cut_off(seat, self.now, told),
+                    _ => self.network.clog(seat, told),
+                }
+            }
+            Fault::P7 if hears(self, seat) => {
+                self.counters.count(fault);
+                return self.stranger(seat, &mut draw);
+            }
+            Fault::P9 if hears(self, seat) => {
+                let incarnation = self.nodes[seat].incarnation;
+                let Some(process) = self.nodes[seat].process_mut() else {
+                    return Ok(());
+                };
+                if !process.stopping {
+                    process.stopping = true;
+                    self.counters.count(fault);
+                    let at = self.now + unit * 4;
+                    self.queue.push(at, Event::Stopped { seat, incarnation });
+                    return self.input(seat, Input::Shutdown);
+                }
+            }
+            Fault::P1 | Fault::P5 | Fault::P7 | Fault::P9 => {}
+            Fault::M8 => {
+                let to = self.nodes[seat].id;
+                if let Some(leader) = self.leader().filter(|&seat| hears(self, seat)) {
+                    self.counters.count(fault);
+                    return self.input(leader, Input::Transfer { to });
+                }
+            }
             Fault::C1 | Fault::C2 => {
                 self.counters.count(fault);
                 let mean = *draw.pick(&[1_000_000_000, 1 << 55]);
@@ -893,6 +1079,9 @@ impl World {
             | Fault::D3
             | Fault::D4
             | Fault::D5
+            | Fault::D6
+            | Fault::D7
+            | Fault::D8
             | Fault::D15
             | Fault::C6
             | Fault::P3
@@ -951,14 +1140,18 @@ impl World {
         for (seat, node) in self.nodes.iter().enumerate() {
             let mut draw = self.seed.draw(Purpose::Fork, count, seat as u64 + 1);
             let (disk, tables) = node.fork(&self.dials, &mut draw, &mut Counters::default());
-            let opening = recover(&self.birth, node.id, &disk, &tables, self.limits, 0);
+            let (birth, limits) = (&self.birth, self.limits);
+            let opening = recover(birth, node.id, &disk, &tables, limits, node.impaired, 0);
             match opening {
-                Ok((opening, _)) => images.push(crate::check::durability::Image::recovered(
-                    opening.hard_state,
-                    opening.store.applied(),
-                    opening.log_start,
-                    &opening.entries,
-                )),
+                Ok((opening, _)) => images.push(
+                    Image::recovered(
+                        opening.hard_state,
+                        opening.store.applied(),
+                        opening.log_start,
+                        &opening.entries,
+                    )
+                    .owing(opening.held),
+                ),
                 Err(what) => {
                     let what = format!("n{seat} could not start after a power cut: {what}");
                     return Err(Violation::new("R11", &[seat], what));
@@ -1356,6 +1549,8 @@ impl World {
     }
 }
 
+const TIMEOUT_NOW: u8 = 6;
+
 /// The kind of a message, as N12 tells them apart.
 fn kind_of(body: &MessageBody) -> u8 {
     match body {
@@ -1365,6 +1560,6 @@ fn kind_of(body: &MessageBody) -> u8 {
         MessageBody::VoteReply { .. } => 3,
         MessageBody::Append { .. } => 4,
         MessageBody::AppendReply { .. } => 5,
-        MessageBody::TimeoutNow => 6,
+        MessageBody::TimeoutNow => TIMEOUT_NOW,
     }
 }

@@ -164,6 +164,8 @@ impl Birth {
             outputs: VecDeque::new(),
         };
         birth.maybe_hold();
+        // Alone it waits for nobody, whose word could be what makes it look again.
+        birth.maybe_be_born();
         birth
     }
 

@@ -468,6 +468,15 @@ fn alone_it_is_born_by_itself_and_stays_so() {
 }
 
 #[test]
+fn alone_it_is_born_though_it_crashed_between_its_two_writes() {
+    let mut world = World::new(1, 0, 1, 9);
+    world.happen(Event::Persist(0));
+    world.happen(Event::Crash(0));
+    world.happen(Event::Persist(0));
+    assert!(world.members[0].born.is_some());
+}
+
+#[test]
 fn it_names_whom_it_waits_for() {
     let mut world = World::new(3, 0, 0, 9);
     assert_eq!(world.members[0].birth.waiting_for(), ["n1", "n2"]);

@@ -13,6 +13,9 @@ pub struct Image {
     /// The entry before the first one held.
     start: LogId,
     terms: Vec<Term>,
+    /// It once held the log through here, and damage took some of that: until it is back, the node
+    /// neither votes nor acknowledges.
+    owes: Option<Index>,
 }
 
 impl Image {
@@ -36,7 +39,21 @@ impl Image {
             },
             start,
             terms: entries.iter().map(|entry| entry.id.term).collect(),
+            owes: None,
         }
+    }
+
+    /// The same, of a member that knows that it lost what it had held through `held`.
+    #[must_use]
+    pub fn owing(self, held: Option<Index>) -> Self {
+        let owes = held.filter(|&held| held > self.last().index);
+        Self { owes, ..self }
+    }
+
+    /// Through where it has to be repaired before it may vote or acknowledge.
+    #[must_use]
+    pub const fn owes(&self) -> Option<Index> {
+        self.owes
     }
 
     /// The sync that covers `write` has completed.
@@ -49,6 +66,8 @@ impl Image {
             self.terms
                 .extend(write.entries.iter().map(|entry| entry.id.term));
         }
+        let last = self.last().index;
+        self.owes = self.owes.filter(|&owes| owes > last);
     }
 
     /// Term and vote.
@@ -117,6 +136,14 @@ impl Durability {
     /// R11: something is gone that was durable.
     pub fn comes_back(&mut self, seat: usize, found: Image, handed: &Image) -> Verdict {
         let before = std::mem::replace(&mut self.images[seat], found);
+        if let Some(owes) = before.owes {
+            // Damage that was seen once is not forgotten.
+            let found = &self.images[seat];
+            let known = found.owes.is_some_and(|owed| owed >= owes);
+            ensure(known || found.last().index >= owes, "R11", &[seat], || {
+                format!("n{seat} had lost entries through {owes} and no longer knows")
+            })?;
+        }
         let found = &self.images[seat];
         let (had, has) = (before.hard_state, found.hard_state);
         let voted = had.term < has.term || had.vote.is_none() || had == has;
@@ -130,8 +157,9 @@ impl Durability {
         let replaced = before
             .term_at(tables.index)
             .is_some_and(|term| term < tables.term);
+        let owed = found.owes.is_some_and(|owes| owes >= last.index);
         ensure(
-            found.holds(last) || !handed.holds(last) || replaced,
+            found.holds(last) || !handed.holds(last) || replaced || owed,
             "R11",
             &[seat],
             || {
@@ -154,11 +182,27 @@ impl Durability {
             || format!("n{seat} leads in term {leads_in:?} and commits {id} by counting"),
         )?;
         let holding: Vec<_> = (0..self.images.len())
-            .filter(|&holder| self.images[holder].holds(id))
+            .filter(|&holder| {
+                // One that lost it helps nobody to lead without it.
+                let image = &self.images[holder];
+                image.holds(id) || image.owes.is_some_and(|owes| owes >= id.index)
+            })
             .collect();
         let majority = self.images.len() / 2 + 1;
         ensure(holding.len() >= majority, "R8", &[seat], || {
             format!("n{seat} commits {id}, which is on the disks of {holding:?} only")
+        })
+    }
+
+    /// `seat` votes, or acknowledges entries as one that counts.
+    ///
+    /// # Errors
+    /// R10: damage took what it had vouched for, and that is not back.
+    pub fn vouches(&self, seat: usize) -> Verdict {
+        let owes = self.images[seat].owes;
+        ensure(owes.is_none(), "R10", &[seat], || {
+            let last = self.images[seat].last();
+            format!("n{seat} vouches; its disk ends at {last}, and it had lost through {owes:?}")
         })
     }
 
@@ -185,10 +229,15 @@ pub fn survives(recovered: &[Image], acknowledged: Option<LogId>) -> Verdict {
         return Ok(());
     };
     let majority = recovered.len() / 2 + 1;
+    let may_vote = |image: &&Image| image.owes.is_none();
     for (seat, image) in recovered.iter().enumerate() {
+        if !may_vote(&image) {
+            continue;
+        }
         let last = image.last();
         let voters = recovered
             .iter()
+            .filter(may_vote)
             .filter(|voter| voter.last() <= last)
             .count();
         ensure(voters < majority || image.holds(id), "R11", &[seat], || {

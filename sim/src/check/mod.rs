@@ -33,7 +33,7 @@ use durability::{Durability, Image, survives};
 use election::{Election, Untouched};
 use linearizability::Witness;
 use log::{Logs, Marks};
-use state::{Shown, States};
+use state::{Kept, Shown, States};
 use watch::Streams;
 
 /// So many entries pass between two comparisons of a whole store with the model.
@@ -74,6 +74,8 @@ struct Seat {
     loaded: bool,
     /// When its whole store was last compared with the model.
     deep: u64,
+    /// What history it kept then.
+    kept: Kept,
     /// What was handed to its disk, durable or not.
     handed: Image,
 }
@@ -115,11 +117,12 @@ impl Checks {
         start: LogId,
         entries: &[Entry],
         applied: LogId,
+        held: Option<Index>,
     ) -> Verdict {
         if !self.on {
             return Ok(());
         }
-        let found = Image::recovered(hard_state, applied, start, entries);
+        let found = Image::recovered(hard_state, applied, start, entries).owing(held);
         let handed = &self.seats[seat].handed;
         self.durability.comes_back(seat, found.clone(), handed)?;
         self.election.restarted(seat, found.hard_state().term)?;
@@ -207,6 +210,12 @@ impl Checks {
         }
     }
 
+    /// A message that is none of its cluster's is about to be absorbed, or was.
+    #[must_use]
+    pub fn strange(&self, replica: &Replica) -> Option<Untouched> {
+        self.on.then(|| untouched(replica))
+    }
+
     /// A node hands this to its disk.
     ///
     /// # Errors
@@ -248,16 +257,28 @@ impl Checks {
         let durable = self.durability.image(seat).hard_state();
         match &message.body {
             // Their term is one that would be; they promise nothing.
-            MessageBody::PreVote { .. } | MessageBody::PreVoteReply { .. } => return Ok(()),
+            MessageBody::PreVote { .. } | MessageBody::PreVoteReply { granted: false } => {
+                return Ok(());
+            }
+            MessageBody::PreVoteReply { granted: true } => {
+                return self.durability.vouches(seat);
+            }
             MessageBody::Vote { .. } => {
+                self.durability.vouches(seat)?;
                 self.election
                     .votes(seat, message.term, raft.id(), durable)?;
             }
             MessageBody::VoteReply { granted: true } => {
+                self.durability.vouches(seat)?;
                 self.election.votes(seat, message.term, to, durable)?;
             }
             MessageBody::AppendReply { outcome, .. } => {
-                if let AppendOutcome::Matched { through } = *outcome {
+                if let AppendOutcome::Matched { .. } = outcome {
+                    self.durability.vouches(seat)?;
+                }
+                if let AppendOutcome::Matched { through } | AppendOutcome::Repairing { through } =
+                    *outcome
+                {
                     let id = raft.entry(through).map(|entry| entry.id);
                     let start = Some(raft.log_start());
                     let id = id.or_else(|| start.filter(|start| start.index == through));
@@ -376,6 +397,11 @@ impl Checks {
             return Ok(());
         }
         self.seats[seat].deep = shown.applied.index.0;
+        if shown.applied.index >= self.model.configured() {
+            let kept = Kept::of(store);
+            kept.is_due(seat, &self.seats[seat].kept, self.model.settings())?;
+            self.seats[seat].kept = kept;
+        }
         let root = quorate_core::store::Path::root();
         let tree = store.get(&root, true).ok();
         States::holds(seat, shown.applied.index, tree.as_ref(), &root, &self.model)

@@ -1,8 +1,9 @@
-//! Equal stores at equal indexes: E1, E3, E4, E5.
+//! Equal stores at equal indexes: E1, E3, E4, E5; and how much they keep: W6.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use quorate_core::store::Tree;
+use quorate_core::store::{Settings, SliceInfo, Store, Tree};
 use quorate_core::{ClusterTime, Index, LogId, Revision};
 
 use super::{Verdict, Violation, ensure};
@@ -21,6 +22,80 @@ pub struct Shown {
     pub clock: ClusterTime,
     /// The oldest event it keeps.
     pub oldest: Revision,
+}
+
+/// The history of a store at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// The oldest event it answers for.
+    pub oldest: Revision,
+    /// Its counter.
+    pub revision: Revision,
+    /// Its clock.
+    pub clock: ClusterTime,
+    /// Bytes of all history.
+    pub bytes: u64,
+    /// The closed slices, oldest first.
+    pub slices: Vec<Arc<SliceInfo>>,
+}
+
+impl Kept {
+    /// The history of `store`.
+    #[must_use]
+    pub fn of(store: &Store) -> Self {
+        Self {
+            oldest: store.oldest(),
+            revision: store.revision(),
+            clock: store.clock(),
+            bytes: store.history_bytes(),
+            slices: store.slices().cloned().collect(),
+        }
+    }
+
+    /// `seat` keeps as much history as `limits` say, and no more, when it kept `before` earlier.
+    ///
+    /// # Errors
+    /// W6: something is kept beyond its time, or was dropped before it.
+    pub fn is_due(&self, seat: usize, before: &Self, limits: &Settings) -> Verdict {
+        let by_count = match limits.history_events {
+            0 => 0,
+            most => (self.revision.0 + 1).saturating_sub(most),
+        };
+        let too_old = |slice: &SliceInfo| self.clock.since(slice.at) > limits.history_age;
+        let wrong = |what: &str| {
+            let (oldest, first) = (self.oldest, self.slices.first());
+            let at = format!("{} of {} bytes", self.revision, self.bytes);
+            let what = format!("n{seat} at {at} keeps from {oldest}, {first:?}: {what}");
+            Err(Violation::new("W6", &[seat], what))
+        };
+        let Some(first) = self.slices.first() else {
+            return if self.oldest.0 < by_count {
+                wrong("more events than are to be kept")
+            } else {
+                Ok(())
+            };
+        };
+        if self.oldest.0 != by_count.max(first.id.revision.0) {
+            return wrong("the oldest is not where count and slices put it");
+        }
+        if too_old(first) || self.bytes > limits.history_bytes {
+            return wrong("its first slice was to be dropped");
+        }
+        let last_dropped = before
+            .slices
+            .iter()
+            .find(|slice| slice.last_index.next() == first.id.revision);
+        match last_dropped {
+            Some(slice)
+                if !too_old(slice)
+                    && slice.last_index.0 >= by_count
+                    && self.bytes + slice.bytes <= limits.history_bytes =>
+            {
+                wrong("the slice before was not to be dropped")
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// What the first store seen at each index looked like.
@@ -114,6 +189,52 @@ mod tests {
         assert_eq!(states.shows(1, shown(7, 0), true, &model()), Ok(()));
         assert_eq!(id_of(&states.shows(1, shown(8, 0), false, &model())), "E1");
         assert_eq!(id_of(&states.shows(0, shown(8, 0), true, &model())), "E4");
+    }
+
+    #[test]
+    fn w6_history_kept_too_long_or_dropped_too_early() {
+        let slice = |first, last| {
+            let id = |revision| ChangeId {
+                revision: Revision(revision),
+                sub: 0,
+            };
+            Arc::new(SliceInfo {
+                id: id(first),
+                last: id(last),
+                last_index: Revision(last),
+                rows: 5,
+                bytes: 50,
+                hash: 0,
+                at: ClusterTime(last),
+            })
+        };
+        let kept = |oldest, first| Kept {
+            oldest: Revision(oldest),
+            revision: Revision(20),
+            clock: ClusterTime(20),
+            bytes: if first == 1 { 150 } else { 100 },
+            slices: if first == 1 {
+                vec![slice(1, 5), slice(6, 15)]
+            } else {
+                vec![slice(6, 15)]
+            },
+        };
+        let limits = |events, bytes, age| Settings {
+            history_events: events,
+            history_bytes: bytes,
+            history_age: std::time::Duration::from_nanos(age),
+            ..Settings::default()
+        };
+        let before = kept(1, 1);
+        let due = |now: &Kept, limits| now.is_due(0, &before, &limits);
+        assert_eq!(due(&kept(1, 1), limits(0, 150, 15)), Ok(()));
+        assert_eq!(id_of(&due(&kept(1, 1), limits(0, 149, 15))), "W6");
+        assert_eq!(id_of(&due(&kept(1, 1), limits(0, 150, 14))), "W6");
+        assert_eq!(due(&kept(6, 6), limits(0, 149, 15)), Ok(()));
+        assert_eq!(due(&kept(6, 6), limits(0, 150, 14)), Ok(()));
+        assert_eq!(id_of(&due(&kept(6, 6), limits(0, 150, 15))), "W6");
+        assert_eq!(due(&kept(11, 6), limits(10, 150, 15)), Ok(()));
+        assert_eq!(id_of(&due(&kept(12, 6), limits(10, 150, 15))), "W6");
     }
 
     #[test]

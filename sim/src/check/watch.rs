@@ -120,6 +120,9 @@ impl Streams {
             })?;
         } else if let Some(next) = next {
             missed(model, &filter, next, resume.0, "W5", seat, watch)?;
+        } else {
+            // From now, and never begun: now was then.
+            stream.next = Some(resume.0);
         }
         self.names.remove(&watch);
         Ok(())
