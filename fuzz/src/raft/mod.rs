@@ -21,7 +21,7 @@ const LETTERS_MAX: usize = 64;
 
 /// Three members, or one alone, and whatever can happen to them.
 ///
-/// Nothing panics, and what each driver is owed holds: see [`Member`]. Unless messages are forged,
+/// Nothing panics, and what each driver is owed holds: see `member.rs`. Unless messages are forged,
 /// terms have one leader, equal entries are applied everywhere, and nobody is found at fault.
 pub fn raft(data: &[u8]) {
     let mut u = Unstructured::new(data);
