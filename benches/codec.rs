@@ -39,6 +39,7 @@ fn frames(criterion: &mut Criterion) {
             vote: Some(NodeId(1 << 60)),
         },
         entries: entries(),
+        install: None,
     };
     let bytes = encode_write(&write);
     let mut group = criterion.benchmark_group("codec/write of 64 x 256 B");

@@ -85,6 +85,7 @@ impl Log {
             seq: self.seq,
             hard_state,
             entries,
+            install: None,
         }
     }
 

@@ -9,7 +9,7 @@
 //! The length is checked before anything is allocated for it.
 
 use alloc::vec::Vec;
-use core::fmt;
+use core::{fmt, iter};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,16 +77,22 @@ impl core::error::Error for DecodeError {}
 /// Where they are more than [`FRAME_BYTES_MAX`]: `Config::batch_bytes_max` keeps them far below.
 #[must_use]
 pub fn encode_message(message: &Message) -> Vec<u8> {
-    let entries = match &message.body {
-        MessageBody::Append { entries, .. } => &entries[..],
+    let hint = match &message.body {
+        MessageBody::Append { entries, .. } => size_hint(entries.iter().map(Entry::weight)),
+        MessageBody::Propose { requests } => {
+            size_hint(requests.iter().map(|request| request.command.weight()))
+        }
+        MessageBody::ProposeRefused { tickets } => 10 * tickets.len() + size_hint(iter::empty()),
         MessageBody::PreVote { .. }
         | MessageBody::PreVoteReply { .. }
         | MessageBody::Vote { .. }
         | MessageBody::VoteReply { .. }
         | MessageBody::AppendReply { .. }
-        | MessageBody::TimeoutNow => &[],
+        | MessageBody::TimeoutNow
+        | MessageBody::ReadIndex { .. }
+        | MessageBody::ReadIndexReply { .. } => size_hint(iter::empty()),
     };
-    encode(TAG_MESSAGE, message, size_hint(entries))
+    encode(TAG_MESSAGE, message, hint)
 }
 
 /// The message in `bytes`, all of them.
@@ -111,7 +117,8 @@ pub fn decode_message(bytes: &[u8]) -> Result<Message, DecodeError> {
 /// Where they are more than [`FRAME_BYTES_MAX`].
 #[must_use]
 pub fn encode_write(write: &Write) -> Vec<u8> {
-    encode(TAG_WRITE, write, size_hint(&write.entries))
+    let weights = write.entries.iter().map(Entry::weight);
+    encode(TAG_WRITE, write, size_hint(weights))
 }
 
 /// The write in `bytes`, all of them.
@@ -222,13 +229,12 @@ fn checksum(frame: &[u8]) -> u32 {
     )
 }
 
-/// About how many bytes a body with `entries` takes: seldom too few, so that the buffer rarely
-/// grows, and little enough too many that the waste does not matter.
-fn size_hint(entries: &[Entry]) -> usize {
+/// About how many bytes a body takes that holds entries or requests of these weights: seldom too
+/// few, so that the buffer rarely grows, and little enough too many that the waste does not matter.
+fn size_hint(weights: impl Iterator<Item = usize>) -> usize {
     /// Numbers of at most ten bytes each, where a weight counts the eight they have in memory.
     const SLACK: usize = 32;
-    let entries = entries.iter().map(|entry| SLACK + entry.weight());
-    3 * SLACK + entries.sum::<usize>()
+    3 * SLACK + weights.map(|weight| SLACK + weight).sum::<usize>()
 }
 
 /// Lets postcard append to a buffer that has a header in it already.
@@ -290,8 +296,9 @@ mod tests {
             seq: WriteSeq(u64::MAX),
             hard_state: HardState::default(),
             entries: entries.into(),
+            install: None,
         };
-        let hint = HEADER_BYTES + size_hint(&write.entries);
+        let hint = HEADER_BYTES + size_hint(write.entries.iter().map(Entry::weight));
         let bytes = encode_write(&write);
         assert!(bytes.len() <= hint, "{} above {hint}", bytes.len());
         assert!(

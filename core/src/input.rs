@@ -1,8 +1,10 @@
 //! Everything that can happen to a replica.
 
+use alloc::boxed::Box;
+
 use crate::ids::{LogId, NodeId, RequestId, Revision, WatchId, WriteSeq};
 use crate::raft::Message;
-use crate::store::{Changes, Command, Filter, HistoryLost, Query, SliceEvents, SliceId};
+use crate::store::{Changes, Command, Filter, HistoryLost, Query, SliceEvents, SliceId, Store};
 
 /// One thing that happened. Absorbed by [`Replica::step`](crate::Replica::step), which never fails:
 /// what cannot be done is answered by an [`Output`](crate::Output).
@@ -34,7 +36,8 @@ pub enum Input {
         /// What.
         query: Query,
     },
-    /// Nobody waits for the answer to this question any more; it may come all the same.
+    /// Whoever waits for the answer to this request has lost patience: it is answered now, if it
+    /// was not before, with what is known of it. That may be `Dropped`.
     Cancel {
         /// Which.
         request: RequestId,
@@ -86,6 +89,30 @@ pub enum Input {
         slice: SliceId,
         /// Its events, or why not.
         events: Result<SliceEvents, HistoryLost>,
+    },
+    /// A snapshot as of `last` is on its way to a peer: what follows it is wanted.
+    SnapshotStarted {
+        /// To whom.
+        to: NodeId,
+        /// The last entry it contains.
+        last: LogId,
+    },
+    /// The answer to [`Output::SendSnapshot`](crate::Output::SendSnapshot): the peer has it all,
+    /// and it was whole; or it came to nothing, before it started or after.
+    SnapshotSent {
+        /// To whom.
+        to: NodeId,
+        /// The last entry it contains.
+        last: LogId,
+        /// Whether it has it.
+        delivered: bool,
+    },
+    /// A snapshot has arrived from a peer, in tables of its own, durably and verified. Answered by
+    /// a write that installs it, or by [`Output::DropSnapshot`](crate::Output::DropSnapshot).
+    #[cfg_attr(feature = "arbitrary", arbitrary(skip))]
+    SnapshotReceived {
+        /// The store in those tables.
+        store: Box<Store>,
     },
     /// The transport gave up on a peer for now.
     Unreachable {

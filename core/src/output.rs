@@ -6,7 +6,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Index, NodeId, RequestId, Revision, Term, WatchId, WriteSeq};
+use crate::ids::{Index, LogId, NodeId, RequestId, Revision, Term, WatchId, WriteSeq};
 use crate::raft::{Entries, Message};
 use crate::store::{Changes, Event, Header, Response, SliceId, StoreError};
 
@@ -31,6 +31,18 @@ pub enum Output {
     TrimLog {
         /// The first index to keep.
         below: Index,
+    },
+    /// Send `to` a snapshot: the tables as of their last checkpoint, with the slices of history
+    /// they list. Say [`Input::SnapshotStarted`](crate::Input::SnapshotStarted), and in any case
+    /// [`Input::SnapshotSent`](crate::Input::SnapshotSent).
+    SendSnapshot {
+        /// To whom.
+        to: NodeId,
+    },
+    /// The snapshot that was received, as of this entry, is of no use: its tables can go.
+    DropSnapshot {
+        /// The last entry it contains.
+        last: LogId,
     },
     /// Read this slice of history back, then say [`Input::HistoryRead`](crate::Input::HistoryRead).
     ReadHistory {
@@ -89,11 +101,18 @@ pub struct Write {
     /// Entries to append. If the first one's index is not after the last on disk, what is there
     /// from that index on is overwritten. Empty in a write that only seals the one before it.
     pub entries: Entries,
+    /// The received snapshot of the store as of this entry takes the place of the tables, and the
+    /// log begins anew after it (DESIGN.md §6): the tables first, so that a crash between the two
+    /// leaves a log that is older than its tables. Such a write has no entries.
+    pub install: Option<LogId>,
 }
 
 impl fmt::Display for Write {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.seq, self.hard_state)?;
+        if let Some(install) = self.install {
+            write!(f, " install {install}")?;
+        }
         match (self.entries.first(), self.entries.last()) {
             (Some(first), Some(last)) => write!(f, " [{}, {}]", first.id, last.id),
             (None, _) | (_, None) => Ok(()),
@@ -123,7 +142,8 @@ impl fmt::Display for HardState {
 /// Why a request got no answer from the store. The client acts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestError {
-    /// Not done: this member does not lead. Ask `leader`, if known.
+    /// Not done: this member does not lead, and had nobody to pass it on to in time. Ask `leader`,
+    /// if known.
     NotLeader {
         /// The leader, as far as this member knows.
         leader: Option<NodeId>,
@@ -132,8 +152,8 @@ pub enum RequestError {
     Busy,
     /// Not done: the leader's disk is full. It heals by itself once the operator makes room.
     DiskFull,
-    /// Not known whether it was or will be done: leadership was lost on the way. Only a request
-    /// with an id of its own can be repeated safely.
+    /// Not known whether it was or will be done: it was on its way when patience ran out. Only a
+    /// request with an id of its own can be repeated safely.
     Dropped,
     /// Not done: the member is shutting down.
     Stopping,
@@ -155,7 +175,7 @@ impl fmt::Display for RequestError {
             Self::NotLeader { leader: None } => write!(f, "no leader is known"),
             Self::Busy => write!(f, "too busy"),
             Self::DiskFull => write!(f, "the disk is full"),
-            Self::Dropped => write!(f, "leadership was lost: the outcome is unknown"),
+            Self::Dropped => write!(f, "no answer in time: the outcome is unknown"),
             Self::Stopping => write!(f, "shutting down"),
             Self::Store { error, .. } => write!(f, "{error}"),
         }

@@ -2,23 +2,32 @@
 
 mod checkpoint;
 mod expiry;
+mod forward;
 mod requests;
+mod rounds;
+mod snapshot;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use checkpoint::Schedule;
 use expiry::Expiry;
-use requests::Requests;
+use forward::{Dropped, Forwards};
+use requests::{Proposal, Requests};
+use rounds::Rounds;
 
 use crate::birth::BirthRecord;
 use crate::config::Config;
-use crate::ids::{Index, LogId, NodeId, RequestId, WatchId, WriteSeq};
+use crate::ids::{Index, LogId, NodeId, RequestId, Term, WatchId, WriteSeq};
 use crate::input::Input;
 use crate::output::{EndReason, HardState, Output, RequestError};
-use crate::raft::{Entry, Payload, Raft, RaftOpening, RaftOutput, Status};
+use crate::raft::{Entry, MessageBody, Payload, Raft, RaftOpening, RaftOutput, Status};
+use crate::rng::Rng;
 use crate::store::{
-    Body, Command, Consistency, Header, Query, Response, Store, StoreError, WatchOutput, Watches,
+    Body, ClientRequest, Command, Consistency, Header, Query, Refusal, Response, Store, StoreError,
+    WatchOutput, Watches,
 };
 use crate::time::Instant;
 
@@ -59,13 +68,21 @@ pub struct Replica {
     /// How things stood when watches were asked for that have not been answered yet.
     openings: BTreeMap<WatchId, Header>,
     requests: Requests,
+    /// Writes that another member has to put into the log.
+    forwards: Forwards,
+    /// Questions that the leader has to vouch for.
+    rounds: Rounds,
     expiry: Expiry,
     schedule: Schedule,
+    /// A snapshot that was received, until it is installed or of no use.
+    arrived: Option<Box<Store>>,
     /// The last entry that is in the tables, durably.
     checkpointed: LogId,
     /// The log on disk begins here.
     trimmed: Index,
     stopping: bool,
+    /// While stopping: what is open is waited for until then. `None` once that is over.
+    drain_until: Option<Instant>,
     outbox: VecDeque<Output>,
 }
 
@@ -123,7 +140,13 @@ impl Replica {
             },
             now,
         );
+        // The seed is Raft's; what is drawn here has a stream of its own.
+        let mut rng = Rng::new(!seed);
         Self {
+            forwards: Forwards::new(&config, rng.next_u64()),
+            rounds: Rounds::new(rng.next_u64(), config.election_timeout),
+            arrived: None,
+            drain_until: None,
             expiry: Expiry::new(config.expiry_interval, config.expiry_batch_max, now),
             schedule: Schedule::new(&config, now),
             watches: Watches::new(config.watches_max, config.watch_scan_max, &store),
@@ -146,7 +169,7 @@ impl Replica {
             Input::Receive { from, message } => self.raft.receive(now, from, message),
             Input::Propose { request, command } => self.on_propose(now, request, command),
             Input::Read { request, query } => self.on_read(now, request, query),
-            Input::Cancel { request } => self.requests.cancel(request),
+            Input::Cancel { request } => self.on_cancel(request),
             Input::Watch {
                 watch,
                 filter,
@@ -180,7 +203,14 @@ impl Replica {
             Input::HistoryRead { slice, events } => {
                 self.watches.history_read(&self.store, slice, events);
             }
-            Input::Unreachable { peer } => self.raft.unreachable(peer),
+            Input::SnapshotStarted { to, last } => self.raft.snapshot_started(to, last),
+            Input::SnapshotSent {
+                to,
+                last,
+                delivered,
+            } => self.raft.snapshot_sent(to, last, delivered),
+            Input::SnapshotReceived { store } => self.on_snapshot(store),
+            Input::Unreachable { peer } => self.on_unreachable(peer),
             Input::DiskFull(full) => self.raft.disk_full(now, full),
             Input::Transfer { to } => self.raft.transfer(now, to),
             Input::Shutdown => self.on_shutdown(now),
@@ -200,7 +230,11 @@ impl Replica {
                     None => continue,
                 }
             }
-            if self.answer_next(now) {
+            if self.pass_on(now)
+                || self.ask_leader(now)
+                || self.answer_next(now)
+                || self.maybe_install(now)
+            {
                 continue;
             }
             if let Some(output) = self.watches.poll(&self.store) {
@@ -220,7 +254,10 @@ impl Replica {
             scan,
             self.raft.deadline(),
             self.expiry_deadline(),
-            self.schedule.deadline(),
+            self.checkpoint_deadline(),
+            self.leader_to_ask().and(self.forwards.deadline()),
+            self.leader_to_ask().and(self.rounds.deadline()),
+            self.drain_until,
         ];
         timers.into_iter().flatten().min()
     }
@@ -232,6 +269,7 @@ impl Replica {
         self.stopping
             && self.outbox.is_empty()
             && !self.watches.has_work()
+            && self.drain_until.is_none()
             && self.requests.proposals() == 0
             && self.raft.is_settled()
             && !self.schedule.in_flight()
@@ -260,11 +298,7 @@ impl Replica {
             revision: store.revision(),
             clock: store.clock(),
             state_hash: store.hash(),
-            pending: (
-                self.requests.proposals(),
-                self.requests.reads(),
-                self.watches.len(),
-            ),
+            pending: (self.writes(), self.reads(), self.watches.len()),
             repairing: raft.repairing(),
         }
     }
@@ -281,17 +315,43 @@ impl Replica {
         &self.raft
     }
 
+    /// Writes without an answer.
+    fn writes(&self) -> usize {
+        self.requests.proposals() + self.forwards.len()
+    }
+
+    /// Questions without an answer.
+    fn reads(&self) -> usize {
+        self.requests.questions() + self.rounds.len()
+    }
+
     fn on_propose(&mut self, now: Instant, request: RequestId, command: Command) {
-        let proposed = if self.stopping {
-            Err(RequestError::Stopping)
-        } else if self.requests.proposals() >= self.config.proposals_max {
-            Err(RequestError::Busy)
-        } else {
-            self.raft.propose(now, Payload::Command(command.into()))
-        };
-        match proposed {
-            Ok(at) => self.requests.proposed(at, request),
+        if self.stopping {
+            return self.reply(request, Err(RequestError::Stopping));
+        }
+        if self.writes() >= self.config.proposals_max {
+            return self.reply(request, Err(RequestError::Busy));
+        }
+        let command = Arc::new(command);
+        // Whoever takes over from this leader shall have it.
+        if self.raft.is_handing_over() {
+            return self.forward(request, command);
+        }
+        let payload = Payload::Command(command.clone());
+        match self.raft.propose(now, payload) {
+            Ok(at) => self.requests.proposed(at, request, command),
+            Err(RequestError::NotLeader { .. }) => self.forward(request, command),
             Err(error) => self.reply(request, Err(error)),
+        }
+    }
+
+    /// Another member has to put this into the log, if there is room for it to wait here.
+    fn forward(&mut self, request: RequestId, command: Arc<Command>) {
+        let bytes = self.forwards.bytes();
+        if bytes > 0 && bytes + command.weight() > self.config.uncommitted_bytes_max {
+            self.reply(request, Err(RequestError::Busy));
+        } else {
+            self.forwards.add(request, command);
         }
     }
 
@@ -299,7 +359,7 @@ impl Replica {
         if self.stopping {
             return self.reply(request, Err(RequestError::Stopping));
         }
-        if self.requests.reads() >= self.config.reads_max {
+        if self.reads() >= self.config.reads_max {
             return self.reply(request, Err(RequestError::Busy));
         }
         match query.consistency {
@@ -309,11 +369,36 @@ impl Replica {
             Consistency::Local { at_least } => {
                 self.requests.wait_for_revision(at_least, request, query);
             }
-            Consistency::Linearizable => match self.raft.read_index(request) {
-                Ok(()) => self.requests.wait_for_round(request, query),
-                Err(error) => self.reply(request, Err(error)),
-            },
+            Consistency::Linearizable => self.rounds.add(request, query),
         }
+    }
+
+    fn on_cancel(&mut self, request: RequestId) {
+        let leader = self.raft.leader();
+        let not_leader = Err(RequestError::NotLeader { leader });
+        let result = if self.requests.cancel_proposal(request) {
+            Err(RequestError::Dropped)
+        } else if let Some(dropped) = self.forwards.cancel(request) {
+            match dropped {
+                Dropped::NeverSent => not_leader,
+                Dropped::Unknown => Err(RequestError::Dropped),
+            }
+        } else if self.rounds.cancel(request) {
+            not_leader
+        } else if self.requests.cancel_question(request) {
+            Err(RequestError::Dropped)
+        } else {
+            return;
+        };
+        self.reply(request, result);
+    }
+
+    fn on_unreachable(&mut self, peer: NodeId) {
+        if self.raft.leader() == Some(peer) {
+            self.forwards.hurry();
+            self.rounds.hurry();
+        }
+        self.raft.unreachable(peer);
     }
 
     fn on_checkpointed(&mut self, applied: LogId) {
@@ -329,12 +414,51 @@ impl Replica {
     }
 
     fn on_shutdown(&mut self, now: Instant) {
+        if self.stopping {
+            return;
+        }
         self.stopping = true;
-        self.raft.shutdown(now);
-        for request in self.requests.drop_reads() {
+        self.drain_until = Some(now + 2 * self.config.election_timeout);
+        self.raft.retire(now);
+        let questions = self.rounds.take().chain(self.requests.drop_questions());
+        for request in questions.collect::<Vec<_>>() {
             self.reply(request, Err(RequestError::Stopping));
         }
         self.watches.stop(&self.store);
+        self.drop_arrived();
+    }
+
+    /// While stopping: takes in nothing more once all writes are answered, or patience is over.
+    fn maybe_close(&mut self, now: Instant) {
+        let Some(until) = self.drain_until else {
+            return;
+        };
+        if self.writes() > 0 && now < until {
+            return;
+        }
+        self.drain_until = None;
+        for request in self.forwards.requests() {
+            let result = match self.forwards.cancel(request) {
+                Some(Dropped::NeverSent) => Err(RequestError::Stopping),
+                Some(Dropped::Unknown) | None => Err(RequestError::Dropped),
+            };
+            self.reply(request, result);
+        }
+        self.raft.shutdown(now);
+        if !self.raft.is_leader() {
+            self.drop_proposals();
+        }
+    }
+
+    fn drop_proposals(&mut self) {
+        for request in self.requests.drop_proposals() {
+            self.reply(request, Err(RequestError::Dropped));
+        }
+    }
+
+    /// Whether this member is stopping and takes in nothing more.
+    const fn is_closed(&self) -> bool {
+        self.stopping && self.drain_until.is_none()
     }
 
     /// Handles what Raft says to the rest of the replica; passes on what it says to the world.
@@ -348,19 +472,24 @@ impl Replica {
                     self.apply(now, entry);
                 }
             }
-            RaftOutput::ReadReady { request, index } => self.requests.round_done(request, index),
-            RaftOutput::ReadLost { request } => {
-                if self.requests.round_lost(request) {
-                    let leader = self.raft.leader();
-                    self.reply(request, Err(RequestError::NotLeader { leader }));
+            RaftOutput::ReadReady { request, index } => {
+                for (at, query) in self.rounds.done(request.0, index) {
+                    self.requests.wait_for_index(at, query);
                 }
             }
-            // Snapshots come with the transport: until then this peer is only probed.
-            RaftOutput::NeedsSnapshot { to: _ } => {}
+            RaftOutput::ReadLost { request: _ } => self.rounds.hurry(),
+            RaftOutput::Refused { tickets } => {
+                let due = now + self.config.heartbeat_interval;
+                for ticket in tickets {
+                    self.forwards.refused(RequestId(ticket), due);
+                }
+            }
+            RaftOutput::NeedsSnapshot { to } => return Some(Output::SendSnapshot { to }),
             RaftOutput::LostLeadership => {
                 self.expiry.reset();
-                for request in self.requests.drop_proposals() {
-                    self.reply(request, Err(RequestError::Dropped));
+                // They may still be committed; but who takes in nothing more will not learn of it.
+                if self.is_closed() {
+                    self.drop_proposals();
                 }
             }
         }
@@ -376,7 +505,10 @@ impl Replica {
             "applying {} after {before}",
             entry.id
         );
-        let request = self.requests.committed(entry.id);
+        let proposal = self.requests.committed(entry.id);
+        for Proposal { request, command } in self.requests.superseded(entry.id) {
+            self.propose_anew(request, command);
+        }
         let result = match &entry.payload {
             Payload::Command(command) => {
                 let result = self.store.apply(entry.id, entry.stamp, command);
@@ -399,12 +531,49 @@ impl Replica {
         self.raft.applied(entry.id);
         self.schedule.applied(now, entry.weight());
         self.watches.applied(&self.store);
-        if let Some(request) = request {
-            if matches!(&entry.payload, Payload::Command(command) if command.grants()) {
+        if let Payload::Command(command) = &entry.payload {
+            if command.grants() && self.raft.is_leader() {
                 let stamped = self.raft.cluster_time(now).since(entry.stamp);
-                self.expiry.answered(stamped);
+                // Elsewhere it is answered once the news of it has got there.
+                let legs = if proposal.is_some() { 1 } else { 2 };
+                self.expiry.answered(stamped * legs);
             }
+            if let Some(id) = &command.client {
+                self.reply_forwarded(now, id, &result);
+            }
+        }
+        if let Some(Proposal { request, .. }) = proposal {
             self.reply_applied(now, request, result);
+        }
+    }
+
+    /// This can no longer be committed where it stood in the log: it is proposed again, by whoever
+    /// leads now.
+    fn propose_anew(&mut self, request: RequestId, command: Arc<Command>) {
+        if self.is_closed() {
+            self.reply(request, Err(RequestError::Stopping));
+        } else {
+            self.forwards.add(request, command);
+        }
+    }
+
+    /// Answers those who waited for the first entry with this request id.
+    fn reply_forwarded(
+        &mut self,
+        now: Instant,
+        id: &ClientRequest,
+        result: &Result<Body, StoreError>,
+    ) {
+        let is_expired = matches!(result, Err(error) if matches!(error.reason, Refusal::Expired));
+        let is_own = self.forwards.is_own(id);
+        for request in self.forwards.applied(id) {
+            if is_expired && is_own {
+                // The client does not know of the id: one of several attempts came too late, and
+                // what became of the others is forgotten.
+                self.reply(request, Err(RequestError::Dropped));
+            } else {
+                self.reply_applied(now, request, result.clone());
+            }
         }
     }
 
@@ -420,6 +589,62 @@ impl Replica {
             Err(error) => Err(RequestError::Store { header, error }),
         };
         self.reply(request, result);
+    }
+
+    /// Passes writes on to the leader; where that is this member by now, proposes them itself.
+    /// Whether there were any.
+    fn pass_on(&mut self, now: Instant) -> bool {
+        if self.forwards.deadline().is_none_or(|due| due > now) {
+            return false;
+        }
+        let Some(leader) = self.leader_to_ask() else {
+            return false;
+        };
+        let (bytes_max, count_max) = (self.config.batch_bytes_max, self.config.batch_entries_max);
+        let requests = self.forwards.next(now, leader, bytes_max, count_max);
+        if leader.1 != self.raft.id() {
+            self.tell(leader.1, MessageBody::Propose { requests });
+            return true;
+        }
+        let due = now + self.config.heartbeat_interval;
+        for forwarded in requests {
+            let payload = Payload::Command(forwarded.command);
+            if self.raft.propose(now, payload).is_err() {
+                self.forwards.refused(RequestId(forwarded.ticket), due);
+            }
+        }
+        true
+    }
+
+    /// Asks the leader from where on the questions that wait may be answered. Whether there was
+    /// something to ask.
+    fn ask_leader(&mut self, now: Instant) -> bool {
+        let Some(leader) = self.leader_to_ask() else {
+            return false;
+        };
+        let Some(nonce) = self.rounds.next(now, leader) else {
+            return false;
+        };
+        if leader.1 != self.raft.id() {
+            self.tell(leader.1, MessageBody::ReadIndex { nonce });
+        } else if self.raft.read_index(RequestId(nonce)).is_err() {
+            self.rounds.refused(now + self.config.heartbeat_interval);
+        }
+        true
+    }
+
+    fn tell(&mut self, to: NodeId, body: MessageBody) {
+        let message = self.raft.message_to(to, body);
+        self.outbox.push_back(Output::Send { to, message });
+    }
+
+    /// The leader, if it can be asked for anything now: perhaps this member itself.
+    fn leader_to_ask(&self) -> Option<(Term, NodeId)> {
+        let leader = match self.raft.is_leader() {
+            true => (!self.raft.is_handing_over()).then_some(self.raft.id()),
+            false => self.raft.leader_to_ask(),
+        };
+        leader.map(|leader| (self.raft.hard_state().term, leader))
     }
 
     /// Answers one question that has what it waited for; whether there was one.
@@ -447,6 +672,7 @@ impl Replica {
     /// What the clock has made due.
     fn tick(&mut self, now: Instant) {
         self.raft.tick(now);
+        self.maybe_close(now);
         if self.expiry_deadline().is_some_and(|at| at <= now) {
             let limit = self.expiry.limit(now, &self.raft, &self.store);
             match self.raft.propose(now, Payload::Expire { limit }) {
@@ -464,8 +690,15 @@ impl Replica {
         self.expiry.deadline(&self.raft, &self.store)
     }
 
+    /// When the next checkpoint is due: not while there is a snapshot to install, which takes the
+    /// place of the tables.
+    fn checkpoint_deadline(&self) -> Option<Instant> {
+        let is_free = self.arrived.is_none() && !self.raft.is_installing();
+        self.schedule.deadline().filter(|_| is_free)
+    }
+
     fn checkpoint_if_due(&mut self, now: Instant) -> Option<Output> {
-        let due = self.schedule.deadline()?;
+        let due = self.checkpoint_deadline()?;
         let is_quiet = self.requests.proposals() == 0 && self.raft.is_settled();
         let is_last = self.stopping && is_quiet && !self.schedule.is_failing();
         if due > now && !is_last {

@@ -6,9 +6,10 @@
 
 use alloc::collections::VecDeque;
 
-use crate::ids::{Index, NodeId, Term, WriteSeq};
+use crate::ids::{Index, LogId, NodeId, Term, WriteSeq};
 use crate::output::{HardState, Write};
 use crate::raft::{Entries, MessageBody};
+use crate::time::Instant;
 
 /// The disk, as this member knows it.
 ///
@@ -20,6 +21,8 @@ pub(super) struct Durability {
     in_flight: Option<InFlight>,
     hard_state: HardState,
     persisted: Index,
+    /// A snapshot took the log's place, and no write has told the disk yet.
+    install: Option<LogId>,
     /// Nothing was written since the last seal: the last batch is checkable (DESIGN.md §6).
     sealed: bool,
     /// What is to be said in this term, and speaks for the hard state.
@@ -36,6 +39,7 @@ struct InFlight {
     hard_state: HardState,
     through: Index,
     is_seal: bool,
+    since: Instant,
 }
 
 impl Durability {
@@ -46,33 +50,51 @@ impl Durability {
             in_flight: None,
             hard_state,
             persisted,
+            install: None,
             // A disk that was never written to has no last batch.
             sealed: issued == WriteSeq::ZERO,
             messages: VecDeque::new(),
         }
     }
 
-    /// The next write: `entries` follow what is persisted, or there are none.
-    pub(super) fn begin(&mut self, hard_state: HardState, entries: Entries) -> Write {
+    /// The next write: `entries` follow what is persisted, or there are none. Where a snapshot is
+    /// to be installed, that comes first and alone.
+    pub(super) fn begin(&mut self, now: Instant, hard_state: HardState, entries: Entries) -> Write {
         assert!(self.in_flight.is_none(), "two writes in flight");
+        assert!(
+            self.install.is_none() || entries.is_empty(),
+            "entries after a snapshot that the disk does not know"
+        );
         assert!(hard_state.term >= self.hard_state.term, "the term falls");
         if let Some(first) = entries.first() {
             assert_eq!(first.id.index, self.persisted.next(), "a gap on disk");
         }
-        let is_seal = entries.is_empty() && hard_state == self.hard_state;
+        let install = self.install.take();
+        let is_news = install.is_some() || hard_state != self.hard_state;
+        let is_seal = entries.is_empty() && !is_news;
         self.issued = self.issued.next();
         self.sealed = false;
+        let last = entries.last().map(|last| last.id).or(install);
         self.in_flight = Some(InFlight {
             seq: self.issued,
             hard_state,
-            through: entries.last().map_or(self.persisted, |last| last.id.index),
+            through: last.map_or(self.persisted, |last| last.index),
             is_seal,
+            since: now,
         });
         Write {
             seq: self.issued,
             hard_state,
             entries,
+            install,
         }
+    }
+
+    /// A snapshot as of `last` takes the place of the log, which agreed with it through `agreed` at
+    /// least: what the disk holds beyond that is no longer the log.
+    pub(super) fn install(&mut self, last: LogId, agreed: Index) {
+        self.truncate(agreed.next());
+        self.install = Some(last);
     }
 
     /// The disk is done through `through`. Whether that was the write in flight.
@@ -137,6 +159,16 @@ impl Durability {
         self.in_flight.is_some()
     }
 
+    /// Since when the write in flight has been.
+    pub(super) fn writing_since(&self) -> Option<Instant> {
+        self.in_flight.as_ref().map(|write| write.since)
+    }
+
+    /// Whether a snapshot waits to be told to the disk.
+    pub(super) fn must_install(&self) -> bool {
+        self.install.is_some()
+    }
+
     /// Whether the last batch is followed by a seal.
     pub(super) fn is_sealed(&self) -> bool {
         self.sealed
@@ -153,7 +185,7 @@ mod tests {
     use super::*;
     use crate::ids::LogId;
     use crate::raft::{Entry, Payload};
-    use crate::time::ClusterTime;
+    use crate::time::{ClusterTime, Instant};
 
     fn nothing() -> Entries {
         Entries::from([])
@@ -182,11 +214,14 @@ mod tests {
     #[test]
     fn a_late_completion_does_not_vouch_for_overwritten_entries() {
         let mut disk = Durability::new(WriteSeq(4), state(1), Index(3));
-        assert_eq!(disk.begin(state(1), entries(4..=9, 1)).seq, WriteSeq(5));
+        assert_eq!(
+            disk.begin(Instant(0), state(1), entries(4..=9, 1)).seq,
+            WriteSeq(5)
+        );
         disk.truncate(Index(7));
         assert!(disk.complete(WriteSeq(5)));
         assert_eq!(disk.persisted(), Index(6));
-        disk.begin(state(2), entries(7..=7, 2));
+        disk.begin(Instant(0), state(2), entries(7..=7, 2));
         assert!(disk.complete(WriteSeq(6)));
         assert_eq!(disk.persisted(), Index(7));
     }
@@ -194,7 +229,7 @@ mod tests {
     #[test]
     fn truncating_what_is_on_disk_takes_it_back_at_once() {
         let mut disk = Durability::new(WriteSeq(0), state(1), Index(9));
-        disk.begin(state(1), entries(10..=10, 1));
+        disk.begin(Instant(0), state(1), entries(10..=10, 1));
         disk.truncate(Index(5));
         assert_eq!(disk.persisted(), Index(4));
         disk.complete(WriteSeq(1));
@@ -204,7 +239,7 @@ mod tests {
     #[test]
     fn an_answer_waits_for_the_hard_state_it_speaks_for() {
         let mut disk = Durability::new(WriteSeq(0), state(1), Index(0));
-        disk.begin(state(2), nothing());
+        disk.begin(Instant(0), state(2), nothing());
         let answer = MessageBody::VoteReply { granted: false };
         disk.hold(NodeId(2), Term(2), answer.clone());
         disk.hold(NodeId(2), Term(2), answer.clone());
@@ -218,15 +253,15 @@ mod tests {
     fn only_an_empty_write_after_all_others_seals() {
         let mut disk = Durability::new(WriteSeq(0), state(1), Index(0));
         assert!(disk.is_sealed(), "nothing was ever written");
-        disk.begin(state(1), entries(1..=1, 1));
+        disk.begin(Instant(0), state(1), entries(1..=1, 1));
         disk.complete(WriteSeq(1));
         assert!(!disk.is_sealed());
-        disk.begin(state(1), nothing());
+        disk.begin(Instant(0), state(1), nothing());
         assert!(!disk.complete(WriteSeq(1)), "an older one, told again");
         assert!(!disk.is_sealed());
         disk.complete(WriteSeq(2));
         assert!(disk.is_sealed());
-        disk.begin(state(2), nothing());
+        disk.begin(Instant(0), state(2), nothing());
         disk.complete(WriteSeq(3));
         assert!(!disk.is_sealed(), "a new term wants a seal of its own");
     }
@@ -235,5 +270,29 @@ mod tests {
     #[should_panic(expected = "never issued")]
     fn a_completion_of_nothing_is_a_bug() {
         Durability::new(WriteSeq(3), state(1), Index(0)).complete(WriteSeq(4));
+    }
+
+    #[test]
+    fn a_snapshot_is_written_before_what_follows_it() {
+        let mut disk = Durability::new(WriteSeq(0), state(1), Index(3));
+        disk.begin(Instant(0), state(1), entries(4..=9, 1));
+        let last = LogId {
+            term: Term(1),
+            index: Index(20),
+        };
+        disk.install(last, Index(2));
+        assert!(disk.must_install());
+        disk.complete(WriteSeq(1));
+        assert_eq!(
+            disk.persisted(),
+            Index(2),
+            "what it held is no longer the log"
+        );
+        let write = disk.begin(Instant(0), state(1), nothing());
+        assert_eq!((write.install, disk.must_install()), (Some(last), false));
+        assert_eq!(disk.persisted(), Index(2));
+        disk.complete(WriteSeq(2));
+        assert_eq!(disk.persisted(), Index(20));
+        assert!(!disk.is_sealed(), "an installation is no seal");
     }
 }

@@ -1,13 +1,12 @@
 //! What the log is made of.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::LogId;
 use crate::raft::membership::Configuration;
-use crate::store::{ClientRequest, Command, Compare, Content, Operation, Scope, When};
+use crate::store::Command;
 use crate::time::ClusterTime;
 
 /// One entry. Cheap to clone: the payload is shared by the log, the disk and every peer.
@@ -57,49 +56,10 @@ impl Payload {
     fn weight(&self) -> usize {
         match self {
             Self::Empty | Self::Expire { .. } => 0,
-            Self::Command(command) => command_weight(command),
+            Self::Command(command) => command.weight(),
             Self::Configuration(configuration) => {
                 configuration.members().count() * size_of::<u64>()
             }
         }
     }
-}
-
-fn command_weight(command: &Command) -> usize {
-    let client = match &command.client {
-        Some(ClientRequest::Opaque(text)) => text.len(),
-        Some(ClientRequest::Numbered { .. }) | None => 0,
-    };
-    let operation = match &command.operation {
-        Operation::Put(put) => {
-            let content = match &put.content {
-                Content::Value(value) => value.len(),
-                Content::Directory | Content::Kept => 0,
-            };
-            let condition = match &put.when {
-                When::Matches(compare) => compare_weight(compare),
-                When::Always | When::Missing | When::Exists => 0,
-            };
-            put.path.as_key().len() + content + condition
-        }
-        Operation::Append(append) => {
-            append.directory.as_key().len() + append.value.as_ref().map_or(0, |value| value.len())
-        }
-        Operation::Delete(delete) => {
-            let condition = match &delete.scope {
-                Scope::Matches(compare) => compare_weight(compare),
-                Scope::Key | Scope::EmptyDirectory | Scope::Tree => 0,
-            };
-            delete.path.as_key().len() + condition
-        }
-        Operation::Configure(_) => 0,
-        Operation::Publish(publish) => {
-            publish.name.len() + publish.client_urls.iter().map(String::len).sum::<usize>()
-        }
-    };
-    client + operation
-}
-
-fn compare_weight(compare: &Compare) -> usize {
-    compare.value.as_ref().map_or(0, |value| value.len())
 }

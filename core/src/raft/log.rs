@@ -95,6 +95,11 @@ impl Log {
         }
     }
 
+    /// A snapshot as of `start` takes the place of all entries.
+    pub(super) fn restart(&mut self, start: LogId, stamp: ClusterTime) {
+        *self = Self::new(start, stamp, Vec::new());
+    }
+
     /// The batch after `after`, as large as the limits and `through` allow; empty where nothing
     /// follows.
     pub(super) fn slice(&mut self, after: Index, through: Index, limits: BatchLimits) -> Entries {

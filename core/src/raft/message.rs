@@ -1,11 +1,14 @@
 //! What members say to each other: one variant per RPC and per answer.
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DiskId, Index, LogId, Term};
 use crate::raft::entry::{Entries, Entry, Payload};
+use crate::store::Command;
 
 /// What travels between members. Dropped on receipt unless the birth record and both disks are the
 /// ones the receiver knows (DESIGN.md §4): a wiped disk is another member.
@@ -71,6 +74,40 @@ pub enum MessageBody {
     },
     /// The leader asks the receiver to campaign at once (thesis §3.10).
     TimeoutNow,
+    /// A member passes on what its clients ask for. It may arrive twice: the commands carry the ids
+    /// that make a repetition harmless.
+    Propose {
+        /// What, oldest first.
+        requests: Vec<Forwarded>,
+    },
+    /// The receiver of [`Propose`](Self::Propose) has not put these into its log: they may be
+    /// passed on again.
+    ProposeRefused {
+        /// Which.
+        tickets: Vec<u64>,
+    },
+    /// A member asks its leader from which index on it may answer questions (thesis §6.4).
+    ReadIndex {
+        /// Names the question: unlike any that this member asked before, also before a restart.
+        nonce: u64,
+    },
+    /// The answer to [`ReadIndex`](Self::ReadIndex): the sender still led after it came.
+    ReadIndexReply {
+        /// Which question.
+        nonce: u64,
+        /// From here on.
+        index: Index,
+    },
+}
+
+/// A request of a client that another member is to put into the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
+pub struct Forwarded {
+    /// Names it between the two members.
+    pub ticket: u64,
+    /// What. Carries a request id.
+    pub command: Arc<Command>,
 }
 
 /// What became of an append at a follower. Variants are only ever appended.
@@ -135,9 +172,20 @@ impl Message {
                 check_number(*round)?;
                 outcome.check()?;
             }
+            MessageBody::ReadIndexReply { index, .. } => check_number(index.0)?,
+            MessageBody::Propose { requests } => {
+                if requests
+                    .iter()
+                    .any(|request| request.command.client.is_none())
+                {
+                    return Err("a forwarded request without an id");
+                }
+            }
             MessageBody::PreVoteReply { .. }
             | MessageBody::VoteReply { .. }
-            | MessageBody::TimeoutNow => {}
+            | MessageBody::TimeoutNow
+            | MessageBody::ProposeRefused { .. }
+            | MessageBody::ReadIndex { .. } => {}
         }
         Ok(())
     }
@@ -247,6 +295,10 @@ impl fmt::Display for MessageBody {
                 }
             }
             Self::TimeoutNow => write!(f, "timeout now"),
+            Self::Propose { requests } => write!(f, "propose {}", requests.len()),
+            Self::ProposeRefused { tickets } => write!(f, "{} refused", tickets.len()),
+            Self::ReadIndex { nonce } => write!(f, "read index? {nonce:x}"),
+            Self::ReadIndexReply { nonce, index } => write!(f, "read index {nonce:x}: {index}"),
         }
     }
 }

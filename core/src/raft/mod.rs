@@ -20,6 +20,7 @@ mod read;
 mod replication;
 mod retention;
 mod role;
+mod snapshot;
 mod status;
 mod timers;
 mod transfer;
@@ -28,9 +29,10 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 pub use entry::{Entries, Entry, Payload};
 pub use membership::Configuration;
-pub use message::{AppendOutcome, Message, MessageBody};
+pub use message::{AppendOutcome, Forwarded, Message, MessageBody};
 pub use opening::RaftOpening;
 pub use output::RaftOutput;
+pub use snapshot::SnapshotHead;
 pub use status::{Role, Status};
 
 use crate::config::Config;
@@ -42,6 +44,7 @@ use clock::Anchor;
 use durability::Durability;
 use log::{BatchLimits, Log};
 use membership::Configurations;
+use read::Asker;
 use role::RoleState;
 use timers::{Timer, Timers};
 
@@ -74,7 +77,10 @@ pub struct Raft {
     /// The caller needs nothing of the log below here.
     needless_below: Index,
     disk_full: bool,
+    /// It shall not lead any more.
     stopping: bool,
+    /// It takes in nothing more, not even as a follower.
+    closed: bool,
     /// The idle log shall be sealed now.
     seal_due: bool,
     /// Leadership was lost when this much was committed; not yet said.
@@ -152,6 +158,26 @@ impl Raft {
                     self.on_timeout_now(now, from);
                 }
             }
+            MessageBody::Propose { requests } => {
+                if self.observe_term(now, term) {
+                    self.on_propose(now, from, requests);
+                }
+            }
+            MessageBody::ProposeRefused { tickets } => {
+                if self.observe_term(now, term) {
+                    self.outputs.push_back(RaftOutput::Refused { tickets });
+                }
+            }
+            MessageBody::ReadIndex { nonce } => {
+                if self.observe_term(now, term) {
+                    self.on_read_index(from, nonce);
+                }
+            }
+            MessageBody::ReadIndexReply { nonce, index } => {
+                if self.observe_term(now, term) {
+                    self.on_read_index_reply(from, nonce, index);
+                }
+            }
         }
         self.check_invariants();
     }
@@ -203,11 +229,28 @@ impl Raft {
         let RoleState::Leader(leadership) = &mut self.role else {
             return Err(RequestError::NotLeader { leader });
         };
-        if leadership.reads.len() >= self.config.reads_max {
+        if leadership.reads.own() >= self.config.reads_max {
             return Err(RequestError::Busy);
         }
-        leadership.reads.push(request);
+        leadership.reads.push(Asker::Own(request));
         Ok(())
+    }
+
+    /// The leader, if that is another member and may be told something now: what is said of a term
+    /// waits until the disk holds it.
+    #[must_use]
+    pub fn leader_to_ask(&self) -> Option<NodeId> {
+        let leader = self.leader().filter(|leader| *leader != self.id);
+        leader.filter(|_| self.durability.holds(self.hard_state))
+    }
+
+    /// A message to `to`, a member, in this term.
+    ///
+    /// # Panics
+    /// Where the disk of `to` is not known.
+    #[must_use]
+    pub fn message_to(&self, to: NodeId, body: MessageBody) -> Message {
+        self.message(to, self.hard_state.term, body)
     }
 
     /// Every write through `through` is on disk.
@@ -303,6 +346,9 @@ impl Raft {
         if self.durability.is_writing() {
             return None;
         }
+        if self.durability.must_install() {
+            return Some(self.write(now, [].into()));
+        }
         let persisted = self.durability.persisted();
         let through = if self.disk_full {
             self.through_on_full_disk(persisted)
@@ -312,7 +358,7 @@ impl Raft {
         let entries = self.log.slice(persisted, through, self.batch_limits());
         let is_news = !entries.is_empty() || !self.durability.holds(self.hard_state);
         if !is_news && !self.durability.is_sealed() {
-            if self.stopping {
+            if self.closed {
                 self.seal_due = true;
             } else if !self.seal_due && !self.timers.is_set(Timer::Seal) {
                 self.timers.set(Timer::Seal, now + self.config.seal_after);
@@ -321,9 +367,13 @@ impl Raft {
         if !is_news && !self.seal_due {
             return None;
         }
+        Some(self.write(now, entries))
+    }
+
+    fn write(&mut self, now: Instant, entries: Entries) -> Write {
         self.timers.clear(Timer::Seal);
         self.seal_due = false;
-        Some(self.durability.begin(self.hard_state, entries))
+        self.durability.begin(now, self.hard_state, entries)
     }
 
     /// Through where a full disk takes the log. It has room for a term and a vote, which cost

@@ -103,6 +103,7 @@ impl Raft {
             needless_below: Index::ZERO,
             disk_full: false,
             stopping: false,
+            closed: false,
             seal_due: false,
             lost: None,
             outputs: VecDeque::new(),

@@ -1,5 +1,6 @@
 //! What Raft asks for.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use crate::ids::{Index, NodeId, RequestId};
@@ -28,10 +29,15 @@ pub enum RaftOutput {
         /// What was committed when its round began.
         index: Index,
     },
-    /// The question cannot be answered here any more: leadership is lost.
+    /// The question cannot be answered here any more: leadership is lost. It can be asked again.
     ReadLost {
         /// Which.
         request: RequestId,
+    },
+    /// Another member would not take these in: they can be passed on again.
+    Refused {
+        /// Which, by the tickets of [`Forwarded`](crate::raft::Forwarded).
+        tickets: Vec<u64>,
     },
     /// Leadership is lost: what was proposed and has not been committed may or may not come about.
     /// What is committed by now was given out before.
@@ -62,6 +68,7 @@ impl fmt::Display for RaftOutput {
             },
             Self::ReadReady { request, index } => write!(f, "{request} may read at {index}"),
             Self::ReadLost { request } => write!(f, "{request} is lost"),
+            Self::Refused { tickets } => write!(f, "{} refused", tickets.len()),
             Self::LostLeadership => write!(f, "lost leadership"),
             Self::NeedsSnapshot { to } => write!(f, "n{to} needs a snapshot"),
             Self::Fault { peer, fault } => write!(f, "fault of n{peer}: {fault}"),

@@ -36,7 +36,18 @@ enum State {
     /// They agree up to `next`.
     Replicate { in_flight: Option<InFlight> },
     /// It needs an entry that was trimmed. Asked at each heartbeat whether that still holds.
-    Snapshot,
+    Snapshot(Sending),
+}
+
+/// How a snapshot for the peer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// Nobody has been asked for one, or the last attempt failed: asked for at the next heartbeat.
+    Due,
+    /// It was asked for.
+    Asked,
+    /// It is on its way: it holds everything through here.
+    Through(Index),
 }
 
 /// The batch `(previous, through]`, not yet acknowledged.
@@ -121,20 +132,58 @@ impl Progress {
                 self.next = self.matched.next();
                 self.state = State::Probe { sent: true };
             }
-            State::Probe { .. } | State::Snapshot => {}
+            State::Probe { .. } | State::Snapshot(_) => {}
         }
     }
 
-    /// A heartbeat is due.
-    pub(super) fn on_heartbeat(&mut self) {
+    /// A heartbeat is due. Whether a snapshot is, too: the last attempt came to nothing.
+    pub(super) fn on_heartbeat(&mut self) -> bool {
         self.ping = true;
+        let is_due = self.state == State::Snapshot(Sending::Due);
+        if is_due {
+            self.state = State::Snapshot(Sending::Asked);
+        }
+        is_due
     }
 
     /// The entry at `next` was trimmed. Whether that is news.
     pub(super) fn need_snapshot(&mut self) -> bool {
-        let news = self.state != State::Snapshot;
-        self.state = State::Snapshot;
+        let news = !matches!(self.state, State::Snapshot(_));
+        if news {
+            self.state = State::Snapshot(Sending::Asked);
+        }
         news
+    }
+
+    /// A snapshot through `last` is on its way.
+    pub(super) fn on_snapshot_started(&mut self, last: Index) {
+        if matches!(self.state, State::Snapshot(_)) {
+            self.state = State::Snapshot(Sending::Through(last));
+        }
+    }
+
+    /// The snapshot through `last` has arrived, or has not. `start` is the log's.
+    pub(super) fn on_snapshot_sent(&mut self, last: Index, delivered: bool, start: Index) {
+        if !matches!(self.state, State::Snapshot(_)) {
+            return;
+        }
+        if delivered && last >= start {
+            // Whether it took it shows when it is asked about the entry after it.
+            self.next = last.next();
+            self.state = State::Probe { sent: false };
+        } else {
+            self.state = State::Snapshot(Sending::Due);
+        }
+    }
+
+    /// Through where the snapshot on its way to the peer goes.
+    pub(super) fn sending(&self) -> Option<Index> {
+        match self.state {
+            State::Snapshot(Sending::Through(last)) => Some(last),
+            State::Snapshot(Sending::Due | Sending::Asked)
+            | State::Probe { .. }
+            | State::Replicate { .. } => None,
+        }
     }
 
     /// What to send now, if anything.
@@ -146,7 +195,7 @@ impl Progress {
             State::Replicate { in_flight: None } if self.told_committed < committed => {
                 Some(Due::Bare)
             }
-            State::Probe { sent: true } | State::Replicate { .. } | State::Snapshot => {
+            State::Probe { sent: true } | State::Replicate { .. } | State::Snapshot(_) => {
                 asked.then_some(Due::Bare)
             }
         }
@@ -154,7 +203,7 @@ impl Progress {
 
     /// Where the message to send begins: the entry before it. `start` is the log's.
     pub(super) fn previous(&mut self, start: Index) -> Index {
-        if self.state == State::Snapshot {
+        if matches!(self.state, State::Snapshot(_)) {
             self.next = start.next();
         }
         assert!(
@@ -182,8 +231,8 @@ impl Progress {
                 let through = Index(self.next.0 - 1);
                 *in_flight = Some(InFlight { previous, through });
             }
-            (State::Snapshot, Due::Entries) => panic!("entries to a peer that needs a snapshot"),
-            (State::Probe { .. } | State::Replicate { .. } | State::Snapshot, Due::Bare) => {
+            (State::Snapshot(_), Due::Entries) => panic!("entries to a peer that needs a snapshot"),
+            (State::Probe { .. } | State::Replicate { .. } | State::Snapshot(_), Due::Bare) => {
                 assert_eq!(entries, 0, "a bare message with entries");
             }
         }
@@ -227,7 +276,7 @@ impl Progress {
             } if batch.through > through => State::Replicate {
                 in_flight: Some(batch),
             },
-            State::Probe { .. } | State::Replicate { .. } | State::Snapshot => {
+            State::Probe { .. } | State::Replicate { .. } | State::Snapshot(_) => {
                 State::Replicate { in_flight: None }
             }
         };
@@ -240,7 +289,7 @@ impl Progress {
             State::Replicate {
                 in_flight: Some(batch),
             } => bare || refused == batch.previous,
-            State::Probe { .. } | State::Replicate { in_flight: None } | State::Snapshot => bare,
+            State::Probe { .. } | State::Replicate { in_flight: None } | State::Snapshot(_) => bare,
         }
     }
 }

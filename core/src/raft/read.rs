@@ -4,17 +4,27 @@
 use alloc::vec::Vec;
 use core::mem;
 
-use crate::ids::{Index, RequestId};
+use crate::ids::{Index, NodeId, RequestId};
 use crate::raft::progress::Progress;
 use crate::raft::role::RoleState;
-use crate::raft::{Raft, RaftOutput, quorum};
+use crate::raft::{MessageBody, Raft, RaftOutput, quorum};
+
+/// Who asked a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// This member.
+    Own(RequestId),
+    /// Another one: its name for the question.
+    Peer(NodeId, u64),
+}
 
 /// The questions of one leadership. A round asks all peers whether this member still leads; one
 /// round serves every question that waits when it begins, and the next begins when it is done.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
-    /// Came after the round in flight began, so only a later one can vouch for them.
-    waiting: Vec<RequestId>,
+    /// Came after the round in flight began, so only a later one can vouch for them. A peer waits
+    /// with one question at most: it asks for all its clients at once.
+    waiting: Vec<Asker>,
     in_flight: Option<Round>,
     /// The newest round; 0 is before the first.
     round: u64,
@@ -25,14 +35,18 @@ pub(super) struct Reads {
 pub(super) struct Round {
     /// A store that has applied through here may answer.
     pub(super) index: Index,
-    /// The questions.
-    pub(super) requests: Vec<RequestId>,
+    /// Who asked.
+    pub(super) askers: Vec<Asker>,
 }
 
 impl Reads {
-    /// A question came.
-    pub(super) fn push(&mut self, request: RequestId) {
-        self.waiting.push(request);
+    /// A question came. A peer that asks again has given up what it asked before.
+    pub(super) fn push(&mut self, asker: Asker) {
+        if let Asker::Peer(node, _) = asker {
+            let is_same = |other: &Asker| matches!(other, Asker::Peer(peer, _) if *peer == node);
+            self.waiting.retain(|other| !is_same(other));
+        }
+        self.waiting.push(asker);
     }
 
     /// Begins a round for what waits, if none is in flight. `committed` is from before the first
@@ -42,10 +56,10 @@ impl Reads {
             return false;
         }
         self.round += 1;
-        let requests = mem::take(&mut self.waiting);
+        let askers = mem::take(&mut self.waiting);
         self.in_flight = Some(Round {
             index: committed,
-            requests,
+            askers,
         });
         true
     }
@@ -60,10 +74,14 @@ impl Reads {
         }
     }
 
-    /// Leadership is lost: nothing here will be answered.
+    /// Leadership is lost: nothing here will be answered. The questions of this member itself;
+    /// peers see that the term has changed.
     pub(super) fn into_requests(self) -> impl Iterator<Item = RequestId> {
-        let asked = self.in_flight.into_iter().flat_map(|round| round.requests);
-        asked.chain(self.waiting)
+        let asked = self.in_flight.into_iter().flat_map(|round| round.askers);
+        asked.chain(self.waiting).filter_map(|asker| match asker {
+            Asker::Own(request) => Some(request),
+            Asker::Peer(..) => None,
+        })
     }
 
     /// Whether a round is in flight.
@@ -78,11 +96,18 @@ impl Reads {
 
     /// How many questions are open.
     pub(super) fn len(&self) -> usize {
-        let asked = self
-            .in_flight
-            .as_ref()
-            .map_or(0, |round| round.requests.len());
-        asked + self.waiting.len()
+        self.askers().count()
+    }
+
+    /// How many of them this member asked itself.
+    pub(super) fn own(&self) -> usize {
+        let own = |asker: &&Asker| matches!(asker, Asker::Own(_));
+        self.askers().filter(own).count()
+    }
+
+    fn askers(&self) -> impl Iterator<Item = &Asker> {
+        let asked = self.in_flight.iter().flat_map(|round| &round.askers);
+        asked.chain(&self.waiting)
     }
 }
 
@@ -114,10 +139,36 @@ impl Raft {
             }
             leadership.progress.get(&node).map_or(0, Progress::round)
         });
-        let Some(Round { index, requests }) = leadership.reads.finish(through) else {
+        let Some(Round { index, askers }) = leadership.reads.finish(through) else {
             return;
         };
-        for request in requests {
+        let term = self.hard_state.term;
+        for asker in askers {
+            match asker {
+                Asker::Own(request) => self
+                    .outputs
+                    .push_back(RaftOutput::ReadReady { request, index }),
+                Asker::Peer(node, nonce) => {
+                    self.hold(node, term, MessageBody::ReadIndexReply { nonce, index });
+                }
+            }
+        }
+    }
+
+    /// A peer asks for its clients. Who does not lead, or will not for long, does not answer: the
+    /// peer learns of the next leader, and asks that one.
+    pub(super) fn on_read_index(&mut self, from: NodeId, nonce: u64) {
+        if let RoleState::Leader(leadership) = &mut self.role
+            && !self.stopping
+        {
+            leadership.reads.push(Asker::Peer(from, nonce));
+        }
+    }
+
+    /// The leader answers what this member asked.
+    pub(super) fn on_read_index_reply(&mut self, from: NodeId, nonce: u64, index: Index) {
+        if self.leader() == Some(from) {
+            let request = RequestId(nonce);
             self.outputs
                 .push_back(RaftOutput::ReadReady { request, index });
         }
@@ -133,24 +184,24 @@ mod tests {
         let mut reads = Reads::default();
         reads.maybe_begin(Index(3));
         assert_eq!(reads.round(), 0, "nothing waits");
-        reads.push(RequestId(1));
-        reads.push(RequestId(2));
+        reads.push(Asker::Own(RequestId(1)));
+        reads.push(Asker::Own(RequestId(2)));
         reads.maybe_begin(Index(4));
-        reads.push(RequestId(3));
+        reads.push(Asker::Own(RequestId(3)));
         reads.maybe_begin(Index(9));
         assert_eq!((reads.round(), reads.len()), (1, 3));
 
         assert_eq!(reads.finish(0), None);
         let first = Round {
             index: Index(4),
-            requests: [RequestId(1), RequestId(2)].into(),
+            askers: [Asker::Own(RequestId(1)), Asker::Own(RequestId(2))].into(),
         };
         assert_eq!(reads.finish(1), Some(first));
         assert_eq!(reads.finish(1), None, "served once");
         reads.maybe_begin(Index(9));
         let second = Round {
             index: Index(9),
-            requests: [RequestId(3)].into(),
+            askers: [Asker::Own(RequestId(3))].into(),
         };
         assert_eq!(reads.finish(2), Some(second));
     }
@@ -158,9 +209,22 @@ mod tests {
     #[test]
     fn all_open_questions_are_given_back() {
         let mut reads = Reads::default();
-        reads.push(RequestId(1));
+        reads.push(Asker::Own(RequestId(1)));
+        reads.push(Asker::Peer(NodeId(7), 1));
         reads.maybe_begin(Index(1));
-        reads.push(RequestId(2));
+        reads.push(Asker::Own(RequestId(2)));
         assert!(reads.into_requests().eq([RequestId(1), RequestId(2)]));
+    }
+
+    #[test]
+    fn a_peer_that_asks_again_is_answered_once() {
+        let mut reads = Reads::default();
+        reads.push(Asker::Peer(NodeId(7), 1));
+        reads.push(Asker::Peer(NodeId(8), 1));
+        reads.push(Asker::Peer(NodeId(7), 2));
+        reads.maybe_begin(Index(1));
+        let asked = reads.finish(1).map(|round| round.askers);
+        let expected = [Asker::Peer(NodeId(8), 1), Asker::Peer(NodeId(7), 2)];
+        assert_eq!(asked, Some(expected.into()));
     }
 }

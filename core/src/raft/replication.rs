@@ -9,7 +9,7 @@ use crate::raft::progress::{Due, Progress};
 use crate::raft::quorum;
 use crate::raft::role::{Answer, RoleState};
 use crate::raft::timers::Timer;
-use crate::raft::{AppendOutcome, Entry, MessageBody, Payload, Raft, RaftOutput};
+use crate::raft::{AppendOutcome, Entry, Forwarded, MessageBody, Payload, Raft, RaftOutput};
 use crate::time::Instant;
 
 /// How a follower's log stands to an append.
@@ -34,7 +34,7 @@ impl Raft {
         if let Err(fault) = self.follow(now, from) {
             return self.fault(from, fault);
         }
-        if self.stopping {
+        if self.closed {
             // It takes in nothing new: under load the log would never come to rest.
             return;
         }
@@ -160,6 +160,21 @@ impl Raft {
         self.maybe_finish_round();
     }
 
+    /// A member passes on what its clients ask for. What is not taken in it may pass on again.
+    pub(super) fn on_propose(&mut self, now: Instant, from: NodeId, requests: Vec<Forwarded>) {
+        let mut tickets = Vec::new();
+        for Forwarded { ticket, command } in requests {
+            if self.propose(now, Payload::Command(command)).is_err() {
+                tickets.push(ticket);
+            }
+        }
+        // If it cannot be said at once, the sender's patience says it.
+        if !tickets.is_empty() && self.durability.holds(self.hard_state) {
+            let term = self.hard_state.term;
+            self.hold(from, term, MessageBody::ProposeRefused { tickets });
+        }
+    }
+
     /// The next message that a peer of this leader is due.
     pub(super) fn poll_append(&mut self) -> Option<(NodeId, MessageBody)> {
         let (last, start) = (self.log.last().index, self.log.start().index);
@@ -202,10 +217,12 @@ impl Raft {
         let RoleState::Leader(leadership) = &mut self.role else {
             unreachable!("only a leader sends heartbeats");
         };
-        leadership
-            .progress
-            .values_mut()
-            .for_each(Progress::on_heartbeat);
+        for (&to, progress) in &mut leadership.progress {
+            if progress.on_heartbeat() {
+                self.outputs.push_back(RaftOutput::NeedsSnapshot { to });
+            }
+        }
+        self.maybe_hand_over_stalled(now);
         self.timers
             .set(Timer::Heartbeat, now + self.config.heartbeat_interval);
         self.maybe_trim();
@@ -378,7 +395,7 @@ impl Raft {
         };
     }
 
-    fn commit_to(&mut self, through: Index) {
+    pub(super) fn commit_to(&mut self, through: Index) {
         assert!(
             through <= self.log.last().index,
             "committing {through}, which is not there"

@@ -19,10 +19,28 @@ impl Raft {
         let unwritten = self.durability.persisted().next();
         let own = self.needless_below.min(unapplied).min(unwritten);
         self.log.trim(own.min(self.wanted_by_peers()));
-        while self.log.bytes() > self.config.log_bytes_max && self.log.first() < own {
+        // A snapshot on its way is worth more log than a peer that may need one: without what
+        // follows it, it would be sent in vain.
+        let bytes_max = match self.is_sending_snapshot() {
+            true => self.config.log_bytes_max.saturating_mul(2),
+            false => self.config.log_bytes_max,
+        };
+        while self.log.bytes() > bytes_max && self.log.first() < own {
             self.log.trim(self.log.first().next());
         }
         self.configurations.trim(self.log.start().index);
+    }
+
+    /// Whether a snapshot is on its way whose next entry is in the log.
+    fn is_sending_snapshot(&self) -> bool {
+        let start = self.log.start().index;
+        match &self.role {
+            RoleState::Leader(leadership) => {
+                let mut sending = leadership.progress.values().filter_map(Progress::sending);
+                sending.any(|last| last >= start)
+            }
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => false,
+        }
     }
 
     /// The first entry that some peer may need. Also one that was not heard from for long: if it

@@ -33,24 +33,26 @@ impl Raft {
         }
     }
 
-    /// Takes in nothing new. A leader hands over; the log is sealed.
-    pub fn shutdown(&mut self, now: Instant) {
+    /// Leads no more, and takes no proposals: a leader hands over. Goes on following.
+    pub fn retire(&mut self, now: Instant) {
         self.stopping = true;
         self.hand_over(now);
+    }
+
+    /// Takes in nothing new. A leader hands over; the log is sealed.
+    pub fn shutdown(&mut self, now: Instant) {
+        self.closed = true;
+        self.retire(now);
     }
 
     /// Whether a shutdown has nothing left to wait for: leadership is handed over, or nobody took
     /// it, and everything is on disk and sealed.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let is_handing_over = match &self.role {
-            RoleState::Leader(leadership) => leadership.transfer.is_some(),
-            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => false,
-        };
         let is_written = self.durability.holds(self.hard_state)
             && (self.disk_full || self.durability.persisted() == self.log.last().index);
         let is_quiet = !self.durability.is_writing() && self.durability.is_sealed();
-        !is_handing_over && is_written && is_quiet
+        !self.is_handing_over() && is_written && is_quiet
     }
 
     /// The transport gave up on `peer` for now: what was in flight to it is probably lost.
@@ -59,6 +61,24 @@ impl Raft {
             && let Some(progress) = leadership.progress.get_mut(&peer)
         {
             progress.on_unreachable();
+        }
+    }
+
+    /// Hands over where the disk has not ended a write for an election timeout: what is committed
+    /// by the others alone, the others can better lead.
+    pub(super) fn maybe_hand_over_stalled(&mut self, now: Instant) {
+        let since = self.durability.writing_since();
+        if since.is_some_and(|since| now.since(since) >= self.config.election_timeout) {
+            self.hand_over(now);
+        }
+    }
+
+    /// Whether leadership is on its way to another member.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        match &self.role {
+            RoleState::Leader(leadership) => leadership.transfer.is_some(),
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => false,
         }
     }
 

@@ -91,6 +91,13 @@ impl Schedule {
         self.not_before = now + Duration::from_secs(1 << (self.failures - 1));
     }
 
+    /// A snapshot took the place of all that was applied.
+    pub(super) fn superseded(&mut self) {
+        assert!(self.in_flight.is_none(), "superseded in flight");
+        self.bytes = 0;
+        self.changed_at = None;
+    }
+
     pub(super) const fn in_flight(&self) -> bool {
         self.in_flight.is_some()
     }

@@ -33,6 +33,44 @@ impl Command {
             Operation::Delete(_) | Operation::Configure(_) | Operation::Publish(_) => false,
         }
     }
+
+    /// About how many bytes it takes, in memory and on its way.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let client = match &self.client {
+            Some(ClientRequest::Opaque(text)) => text.len(),
+            Some(ClientRequest::Numbered { .. }) | None => 0,
+        };
+        let operation = match &self.operation {
+            Operation::Put(put) => {
+                let content = match &put.content {
+                    Content::Value(value) => value.len(),
+                    Content::Directory | Content::Kept => 0,
+                };
+                let condition = match &put.when {
+                    When::Matches(compare) => compare_weight(compare),
+                    When::Always | When::Missing | When::Exists => 0,
+                };
+                put.path.as_key().len() + content + condition
+            }
+            Operation::Append(append) => {
+                append.directory.as_key().len()
+                    + append.value.as_ref().map_or(0, |value| value.len())
+            }
+            Operation::Delete(delete) => {
+                let condition = match &delete.scope {
+                    Scope::Matches(compare) => compare_weight(compare),
+                    Scope::Key | Scope::EmptyDirectory | Scope::Tree => 0,
+                };
+                delete.path.as_key().len() + condition
+            }
+            Operation::Configure(_) => 0,
+            Operation::Publish(publish) => {
+                publish.name.len() + publish.client_urls.iter().map(String::len).sum::<usize>()
+            }
+        };
+        client + operation
+    }
 }
 
 /// How a client names a request so that a retry is not a second request (DESIGN.md §5).
@@ -214,4 +252,8 @@ pub struct Publish {
     pub name: String,
     /// Where clients reach it.
     pub client_urls: Vec<String>,
+}
+
+fn compare_weight(compare: &Compare) -> usize {
+    compare.value.as_ref().map_or(0, |value| value.len())
 }

@@ -59,7 +59,7 @@ pub use lease::LeaseRow;
 pub use load::LoadError;
 pub use path::{Path, hidden};
 pub use query::{Body, Consistency, Header, Query, Response, Tree};
-pub use request::{Answer, Session};
+pub use request::{Answer, RequestKey, Session};
 pub use row::{Head, Row, RowKey};
 pub use stats::{Count, StoreStats};
 pub use watch::{Filter, WatchOutput};

@@ -48,15 +48,19 @@ pub(super) enum Known {
     Expired,
 }
 
-/// Where an answer is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+/// What names a request, and so its answer: a repetition has the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RequestKey {
+    /// Any text.
     Opaque(Value),
+    /// The session and the number in it.
     Numbered(u64, u64),
 }
 
-impl Place {
-    fn of(request: &ClientRequest) -> Self {
+impl RequestKey {
+    /// The name of `request`.
+    #[must_use]
+    pub fn of(request: &ClientRequest) -> Self {
         match request {
             ClientRequest::Opaque(id) => Self::Opaque(id.clone()),
             ClientRequest::Numbered {
@@ -81,7 +85,7 @@ impl Place {
 pub(super) struct Requests {
     opaque: BTreeMap<Value, Arc<Answer>>,
     numbered: BTreeMap<(u64, u64), Arc<Answer>>,
-    arrivals: BTreeMap<Index, Place>,
+    arrivals: BTreeMap<Index, RequestKey>,
     sessions: BTreeMap<u64, Session>,
     idle: BTreeMap<Index, u64>,
     bytes: u64,
@@ -120,7 +124,7 @@ impl Requests {
 
     /// Keeps the answer to a request that was [`Known::New`].
     pub(super) fn keep(&mut self, ledger: &mut Ledger, request: &ClientRequest, answer: Answer) {
-        let place = Place::of(request);
+        let place = RequestKey::of(request);
         let answer = Arc::new(answer);
         let row = Row::Answer(answer.clone());
         let (old, bytes) = ledger.change(place.key(), None, Some(row));
@@ -144,7 +148,7 @@ impl Requests {
                 break;
             }
             self.remove(ledger, &place);
-            if let Place::Numbered(client, sequence) = place
+            if let RequestKey::Numbered(client, sequence) = place
                 && let Some(&session) = self.sessions.get(&client)
             {
                 let dropped = session.dropped.max(sequence);
@@ -160,8 +164,8 @@ impl Requests {
     /// Puts a saved answer back; `false` where one is there.
     pub(super) fn restore_answer(&mut self, key: &RowKey, answer: Arc<Answer>, bytes: u64) -> bool {
         let place = match key {
-            RowKey::Opaque(id) => Place::Opaque(id.clone()),
-            RowKey::Numbered(client, sequence) => Place::Numbered(*client, *sequence),
+            RowKey::Opaque(id) => RequestKey::Opaque(id.clone()),
+            RowKey::Numbered(client, sequence) => RequestKey::Numbered(*client, *sequence),
             RowKey::Head
             | RowKey::Settings
             | RowKey::Configuration
@@ -204,7 +208,7 @@ impl Requests {
         let had = self.numbered.range((client, 0)..=(client, acked));
         let had: alloc::vec::Vec<_> = had.map(|(&(_, sequence), _)| sequence).collect();
         for sequence in had {
-            self.remove(ledger, &Place::Numbered(client, sequence));
+            self.remove(ledger, &RequestKey::Numbered(client, sequence));
         }
         let session = self.sessions.get(&client).copied().unwrap_or_default();
         let dropped = session.dropped.max(acked);
@@ -235,20 +239,22 @@ impl Requests {
         );
     }
 
-    fn insert(&mut self, place: Place, answer: Arc<Answer>, bytes: u64) -> bool {
+    fn insert(&mut self, place: RequestKey, answer: Arc<Answer>, bytes: u64) -> bool {
         self.bytes = self.bytes.saturating_add(bytes);
         let first = self.arrivals.insert(answer.at, place.clone()).is_none();
         let old = match place {
-            Place::Opaque(id) => self.opaque.insert(id, answer),
-            Place::Numbered(client, sequence) => self.numbered.insert((client, sequence), answer),
+            RequestKey::Opaque(id) => self.opaque.insert(id, answer),
+            RequestKey::Numbered(client, sequence) => {
+                self.numbered.insert((client, sequence), answer)
+            }
         };
         first && old.is_none()
     }
 
-    fn remove(&mut self, ledger: &mut Ledger, place: &Place) {
+    fn remove(&mut self, ledger: &mut Ledger, place: &RequestKey) {
         let answer = match place {
-            Place::Opaque(id) => self.opaque.remove(id),
-            Place::Numbered(client, sequence) => self.numbered.remove(&(*client, *sequence)),
+            RequestKey::Opaque(id) => self.opaque.remove(id),
+            RequestKey::Numbered(client, sequence) => self.numbered.remove(&(*client, *sequence)),
         };
         let answer = answer.expect("an answer that arrived is kept until it is removed");
         self.arrivals.remove(&answer.at);
@@ -261,10 +267,10 @@ impl Requests {
         self.bytes -= bytes;
     }
 
-    fn answer(&self, place: &Place) -> &Arc<Answer> {
+    fn answer(&self, place: &RequestKey) -> &Arc<Answer> {
         match place {
-            Place::Opaque(id) => &self.opaque[id],
-            Place::Numbered(client, sequence) => &self.numbered[&(*client, *sequence)],
+            RequestKey::Opaque(id) => &self.opaque[id],
+            RequestKey::Numbered(client, sequence) => &self.numbered[&(*client, *sequence)],
         }
     }
 }

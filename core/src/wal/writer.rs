@@ -203,7 +203,8 @@ impl<F: Files> Wal<F> {
         self.append_all(core::slice::from_ref(write))
     }
 
-    /// Makes all of `writes` durable, with one sync if they fit a segment. Those at or before
+    /// Makes all of `writes` durable, with one sync if they fit a segment and none of them installs
+    /// a snapshot, which [resets](Self::reset) the log first. Those at or before
     /// [`persisted`](Self::persisted) are passed over, so a call that ended in `Full` can be
     /// repeated as it was.
     ///
@@ -221,10 +222,16 @@ impl<F: Files> Wal<F> {
             let mut buffer = mem::take(&mut self.buffer);
             buffer.clear();
             let at = record::begin(&mut buffer);
-            let mut after = self.position;
             let mut highest = Index::ZERO;
             let mut count = 0;
+            if let Some(start) = rest.peek().and_then(|write| write.install) {
+                self.reset(start)?;
+            }
+            let mut after = self.position;
             while let Some(write) = rest.peek() {
+                if write.install.is_some() && after.seq != self.position.seq {
+                    break;
+                }
                 let before = buffer.len();
                 put_entries(&mut buffer, write);
                 // All that is synced at once is one record, or a tear in the middle of it would

@@ -360,6 +360,7 @@ impl Chaos {
             RaftOutput::Fault { fault, .. } => panic!("{node} accuses an honest peer: {fault}"),
             RaftOutput::Persist(_)
             | RaftOutput::LostLeadership
+            | RaftOutput::Refused { .. }
             | RaftOutput::NeedsSnapshot { .. } => {}
         }
     }
@@ -374,7 +375,11 @@ impl Chaos {
             | MessageBody::PreVoteReply { granted: false }
             | MessageBody::Append { .. }
             | MessageBody::AppendReply { .. }
-            | MessageBody::TimeoutNow => None,
+            | MessageBody::TimeoutNow
+            | MessageBody::Propose { .. }
+            | MessageBody::ProposeRefused { .. }
+            | MessageBody::ReadIndex { .. }
+            | MessageBody::ReadIndexReply { .. } => None,
         };
         assert!(
             disk.hard_state.term >= message.term,

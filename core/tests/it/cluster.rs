@@ -195,6 +195,7 @@ impl Cluster {
                 RaftOutput::ReadReady { .. }
                 | RaftOutput::ReadLost { .. }
                 | RaftOutput::LostLeadership
+                | RaftOutput::Refused { .. }
                 | RaftOutput::NeedsSnapshot { .. }
                 | RaftOutput::Fault { .. } => {}
             }

@@ -9,7 +9,9 @@ use quorate_core::codec::{
     DecodeError, FRAME_BYTES_MAX, HEADER_BYTES, decode_message, decode_write, encode_message,
     encode_write, frame_bytes,
 };
-use quorate_core::raft::{AppendOutcome, Configuration, Entry, Message, MessageBody, Payload};
+use quorate_core::raft::{
+    AppendOutcome, Configuration, Entry, Forwarded, Message, MessageBody, Payload,
+};
 use quorate_core::rng::Rng;
 use quorate_core::store::{
     Append, ClientRequest, Command, Compare, Content, Delete, Operation, Path, Publish, Put, Scope,
@@ -56,6 +58,13 @@ fn bodies() -> Vec<(&'static str, MessageBody)> {
         committed: Index(5),
         round: 4,
     };
+    let (_, numbered) = commands().pop().expect("one with a number");
+    let propose = MessageBody::Propose {
+        requests: vec![Forwarded {
+            ticket: 300,
+            command: numbered.into(),
+        }],
+    };
     vec![
         ("PreVote", MessageBody::PreVote { last: id(2, 5) }),
         ("PreVoteReply", MessageBody::PreVoteReply { granted: true }),
@@ -72,6 +81,21 @@ fn bodies() -> Vec<(&'static str, MessageBody)> {
         ("AppendReply Conflict", reply(conflict)),
         ("AppendReply Repairing", reply(repairing)),
         ("TimeoutNow", MessageBody::TimeoutNow),
+        ("Propose", propose),
+        (
+            "ProposeRefused",
+            MessageBody::ProposeRefused {
+                tickets: vec![7, 300],
+            },
+        ),
+        ("ReadIndex", MessageBody::ReadIndex { nonce: u64::MAX }),
+        (
+            "ReadIndexReply",
+            MessageBody::ReadIndexReply {
+                nonce: 300,
+                index: Index(9),
+            },
+        ),
     ]
 }
 
@@ -190,6 +214,7 @@ fn write(payload: Payload) -> Write {
             vote: Some(NodeId(2)),
         },
         entries: [entry((payload, 7))].into(),
+        install: None,
     }
 }
 
@@ -208,6 +233,12 @@ fn the_bytes_stay_what_they_are() {
     for (name, payload) in payloads() {
         line(&format!("Write {name}"), &encode_write(&write(payload)));
     }
+    let install = Write {
+        entries: [].into(),
+        install: Some(id(3, 9)),
+        ..write(Payload::Empty)
+    };
+    line("Write install", &encode_write(&install));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/codec.txt");
     if env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(path, &text).unwrap();

@@ -1,6 +1,6 @@
 //! One replica among three, in a conversation with its disk and with peers that the test plays.
 
-use quorate_core::raft::{AppendOutcome, Entry, Message, MessageBody, Payload};
+use quorate_core::raft::{AppendOutcome, Entry, Forwarded, Message, MessageBody, Payload};
 use quorate_core::store::{Command, Content, Filter, Operation, Path, Put, Store, When};
 use quorate_core::{
     BirthRecord, ClusterTime, Config, DiskId, Duration, Founder, HardState, Index, Input, Instant,
@@ -9,18 +9,18 @@ use quorate_core::{
 };
 
 /// A member and the world around it.
-struct World {
-    birth: BirthRecord,
-    replica: Replica,
-    now: Instant,
+pub(crate) struct World {
+    pub(crate) birth: BirthRecord,
+    pub(crate) replica: Replica,
+    pub(crate) now: Instant,
     /// Whether writes reach the disk at once.
-    disk: bool,
-    outputs: Vec<Output>,
+    pub(crate) disk: bool,
+    pub(crate) outputs: Vec<Output>,
 }
 
 impl World {
     /// Member 0 of `members`, as `open` leaves its disk.
-    fn open(members: u8, open: impl FnOnce(&mut Opening)) -> Self {
+    pub(crate) fn open(members: u8, open: impl FnOnce(&mut Opening)) -> Self {
         let founders = (0..members).map(|number| Founder {
             name: format!("n{number}"),
             peer_urls: vec![],
@@ -51,7 +51,7 @@ impl World {
     }
 
     /// Member 0 of three, which leads term 1 and has committed its first entry.
-    fn leader() -> Self {
+    pub(crate) fn leader() -> Self {
         let mut world = Self::open(3, |_| {});
         world.poll();
         world.now = world.replica.deadline().expect("an election timeout");
@@ -67,18 +67,18 @@ impl World {
         world
     }
 
-    fn node(&self, number: u8) -> NodeId {
+    pub(crate) fn node(&self, number: u8) -> NodeId {
         self.birth
             .node_of(DiskId(u128::from(number)))
             .expect("one of the founders")
     }
 
-    fn step(&mut self, input: Input) {
+    pub(crate) fn step(&mut self, input: Input) {
         self.replica.step(self.now, input);
     }
 
     /// A message of member `from`.
-    fn receive(&mut self, from: u8, term: u64, body: MessageBody) {
+    pub(crate) fn receive(&mut self, from: u8, term: u64, body: MessageBody) {
         let message = Message {
             birth: self.birth.hash(),
             from_disk: DiskId(u128::from(from)),
@@ -90,13 +90,13 @@ impl World {
         self.step(Input::Receive { from, message });
     }
 
-    fn propose(&mut self, request: u64, command: Command) {
+    pub(crate) fn propose(&mut self, request: u64, command: Command) {
         let request = RequestId(request);
         self.step(Input::Propose { request, command });
     }
 
     /// Until it has nothing more to say.
-    fn poll(&mut self) {
+    pub(crate) fn poll(&mut self) {
         while let Some(output) = self.replica.poll(self.now) {
             if let (Output::Persist(write), true) = (&output, self.disk) {
                 let through = write.seq;
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    fn writes(&self) -> impl Iterator<Item = &Write> {
+    pub(crate) fn writes(&self) -> impl Iterator<Item = &Write> {
         self.outputs.iter().filter_map(|output| {
             let Output::Persist(write) = output else {
                 return None;
@@ -119,7 +119,7 @@ impl World {
         })
     }
 
-    fn sent(&self) -> impl Iterator<Item = &Message> {
+    pub(crate) fn sent(&self) -> impl Iterator<Item = &Message> {
         self.outputs.iter().filter_map(|output| {
             let Output::Send { message, .. } = output else {
                 return None;
@@ -128,7 +128,18 @@ impl World {
         })
     }
 
-    fn replies(&self) -> impl Iterator<Item = (RequestId, Result<(), &RequestError>)> {
+    /// The requests of clients in the last message that passed some on.
+    pub(crate) fn passed_on(&self) -> Vec<Forwarded> {
+        let requests = self.sent().filter_map(|message| {
+            let MessageBody::Propose { requests } = &message.body else {
+                return None;
+            };
+            Some(requests.clone())
+        });
+        requests.last().unwrap_or_default()
+    }
+
+    pub(crate) fn replies(&self) -> impl Iterator<Item = (RequestId, Result<(), &RequestError>)> {
         self.outputs.iter().filter_map(|output| {
             let Output::Reply { request, result } = output else {
                 return None;
@@ -137,7 +148,7 @@ impl World {
         })
     }
 
-    fn faults(&self) -> usize {
+    pub(crate) fn faults(&self) -> usize {
         self.outputs
             .iter()
             .filter(|output| matches!(output, Output::Fault { .. }))
@@ -145,14 +156,14 @@ impl World {
     }
 }
 
-fn id(index: u64, term: u64) -> LogId {
+pub(crate) fn id(index: u64, term: u64) -> LogId {
     LogId {
         term: Term(term),
         index: Index(index),
     }
 }
 
-fn set(path: &str, ttl: Option<Duration>) -> Command {
+pub(crate) fn set(path: &str, ttl: Option<Duration>) -> Command {
     let put = Put {
         path: Path::new(path.as_bytes()).expect("a clean path"),
         content: Content::Value("x".into()),
@@ -165,7 +176,7 @@ fn set(path: &str, ttl: Option<Duration>) -> Command {
     }
 }
 
-fn entry(index: u64, term: u64) -> Entry {
+pub(crate) fn entry(index: u64, term: u64) -> Entry {
     Entry {
         id: id(index, term),
         stamp: ClusterTime(index << 40),
@@ -173,7 +184,7 @@ fn entry(index: u64, term: u64) -> Entry {
     }
 }
 
-fn append(previous: LogId, entries: Vec<Entry>, committed: u64) -> MessageBody {
+pub(crate) fn append(previous: LogId, entries: Vec<Entry>, committed: u64) -> MessageBody {
     MessageBody::Append {
         previous,
         entries: entries.into(),
@@ -230,9 +241,9 @@ fn what_takes_the_place_of_a_proposal_does_not_answer_it() {
     world.poll();
     world.receive(2, 2, append(id(1, 1), vec![entry(2, 2)], 2));
     world.poll();
-    let replies: Vec<_> = world.replies().collect();
-    assert_eq!(replies, [(RequestId(1), Err(&RequestError::Dropped))]);
+    assert_eq!(world.replies().count(), 0);
     assert_eq!(world.replica.status().applied, id(2, 2));
+    assert_eq!(world.passed_on().len(), 1, "it goes to the next leader");
 }
 
 /// What was committed before leadership went is answered, however late that is polled.
@@ -247,8 +258,8 @@ fn what_was_committed_before_leadership_was_lost_is_answered() {
     world.receive(2, 2, append(id(2, 1), vec![entry(3, 2)], 3));
     world.poll();
     let replies: Vec<_> = world.replies().collect();
-    let dropped = Err(&RequestError::Dropped);
-    assert_eq!(replies, [(RequestId(1), Ok(())), (RequestId(2), dropped)]);
+    assert_eq!(replies, [(RequestId(1), Ok(()))]);
+    assert_eq!(world.passed_on().len(), 1);
 }
 
 #[test]

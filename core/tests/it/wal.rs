@@ -98,6 +98,7 @@ impl Model {
             seq: self.seq.next(),
             hard_state,
             entries: entries.into(),
+            install: None,
         }
     }
 
@@ -106,6 +107,7 @@ impl Model {
             seq: self.seq.next(),
             hard_state: self.hard_state,
             entries: [].into(),
+            install: None,
         }
     }
 }
@@ -277,6 +279,7 @@ fn repair(wal: &mut Wal<MemoryFiles>, recovered: &Recovered, whole: &Model, cont
             seq: wal.persisted().next(),
             hard_state: wal.hard_state(),
             entries: [entry.clone()].into(),
+            install: None,
         };
         wal.append(&write).unwrap();
     }
@@ -749,6 +752,7 @@ fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
                 vote: None,
             },
             entries: entries.into(),
+            install: None,
         };
         wal.append(&write).unwrap();
         model.apply(&write);
@@ -786,6 +790,7 @@ fn the_format_stays_what_it_is() {
             seq: WriteSeq(seq),
             hard_state,
             entries: entries.into(),
+            install: None,
         };
         wal.append(&write).unwrap();
     }

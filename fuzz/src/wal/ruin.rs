@@ -93,6 +93,7 @@ fn go_on(mut wal: Wal<MemoryFiles>, life: &Life, recovered: &Recovered) {
             seq: wal.persisted().next(),
             hard_state,
             entries,
+            install: None,
         };
         wal.append(&write).expect("there is room");
         expected.extend_from_slice(&write.entries);

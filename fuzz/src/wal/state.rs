@@ -84,6 +84,7 @@ impl State {
             seq: self.seq,
             hard_state: self.hard_state,
             entries: entries.into(),
+            install: None,
         }
     }
 

@@ -277,6 +277,7 @@ mod tests {
                 vote: None,
             },
             entries: Arc::from_iter(entries.iter().map(entry)),
+            install: None,
         }
     }
 
