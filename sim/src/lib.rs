@@ -4,6 +4,7 @@
 //! | what | where |
 //! |---|---|
 //! | the loop | [`world`]: virtual time, one heap of events; [`event`], [`queue`]; [`heal`] |
+//! | an event | `world/`: `members`, disk `jobs`, `lifecycle`, `strikes`, `requests`, `streams` |
 //! | what is real | [`node`]: the shipped replica, log, codec and recovery on a simulated machine |
 //! | apart from it | [`birth`]: how clusters are founded, before the run itself |
 //! | what is not | [`network`], [`disk`], [`clock`], [`process`]: each with a table of its faults |
