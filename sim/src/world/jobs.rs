@@ -10,8 +10,9 @@ use crate::clock::nanos;
 use crate::disk::{Pace, SimFiles};
 use crate::event::Event;
 use crate::fault::{Counters, Dials, Fault};
-use crate::node::{Checkpointing, Life, put_rows, remove_slices, write_slices};
+use crate::node::{Checkpointing, Life};
 use crate::rng::{Draw, Purpose};
+use crate::tables::{put_rows, remove_slices, write_slices};
 
 impl World {
     /// The thread of the log begins what waits for it, if it is idle.

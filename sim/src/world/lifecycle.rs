@@ -10,8 +10,9 @@ use crate::clock::{Clock, Time, nanos};
 use crate::disk::Pace;
 use crate::event::Event;
 use crate::fault::Fault;
-use crate::node::{Caller, Life, Process, Waiting, recover};
+use crate::node::{Caller, Life, Process, Waiting};
 use crate::process;
+use crate::recover::recover;
 use crate::rng::Purpose;
 
 impl World {

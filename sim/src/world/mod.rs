@@ -25,10 +25,11 @@ use crate::fault::{Counters, Dials, Fault, kinds};
 use crate::heal::Heal;
 use crate::log::Log;
 use crate::network::Network;
-use crate::node::{Node, birth, read_slice};
+use crate::node::{Node, birth};
 use crate::options::{Options, Profile};
 use crate::queue::Queue;
 use crate::rng::{Purpose, Seed};
+use crate::tables::read_slice;
 use crate::trace::Trace;
 
 /// A run that takes more steps than this goes round in circles.

@@ -11,8 +11,9 @@ use crate::check::{Verdict, Violation};
 use crate::clock::nanos;
 use crate::event::Event;
 use crate::fault::{Counters, Fault, kinds};
-use crate::node::{Life, recover};
+use crate::node::Life;
 use crate::process;
+use crate::recover::recover;
 use crate::rng::{Draw, Purpose};
 
 impl World {
