@@ -11,7 +11,8 @@ use crate::check::{Verdict, Violation};
 use crate::clock::Time;
 use crate::event::Event;
 use crate::fault::{Counters, Dials, Fault};
-use crate::node::{Life, recover};
+use crate::node::Life;
+use crate::recover::recover;
 use crate::rng::Purpose;
 use crate::world::World;
 

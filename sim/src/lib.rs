@@ -4,9 +4,10 @@
 //! | what | where |
 //! |---|---|
 //! | the loop | [`world`]: virtual time, one heap of events; [`event`], [`queue`]; [`heal`] |
-//! | what is real | [`node`]: the shipped replica, log, codec and recovery on a simulated machine |
+//! | an event | `world/`: `members`, disk `jobs`, `lifecycle`, `strikes`, `requests`, `streams` |
+//! | what is real | [`node`]: the shipped replica, log, codec on a simulated machine; [`recover`] |
 //! | apart from it | [`birth`]: how clusters are founded, before the run itself |
-//! | what is not | [`network`], [`disk`], [`clock`], [`process`]: each with a table of its faults |
+//! | what is not | [`network`], [`disk`], [`clock`], [`process`], with their faults; [`tables`] |
 //! | load | [`workload`], [`client`] |
 //! | what must hold | [`check`], over [`ledger`] and [`model`] |
 //! | a run | [`options`]: all knobs; [`rng`]; [`trace`]: its hash; [`run`], [`sweep`] |
@@ -31,9 +32,11 @@ pub mod node;
 pub mod options;
 pub mod process;
 pub mod queue;
+pub mod recover;
 pub mod rng;
 pub mod run;
 pub mod sweep;
+pub mod tables;
 pub mod trace;
 pub mod workload;
 pub mod world;

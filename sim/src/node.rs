@@ -6,10 +6,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
 
-use quorate_core::store::{Changes, Event, HistoryLost, Row, RowKey, SliceEvents, SliceId, Store};
-use quorate_core::wal::{Files, Wal, WalError, WalLimits, slice};
+use quorate_core::store::Changes;
+use quorate_core::wal::{Wal, WalError, WalLimits};
 use quorate_core::{
     BirthRecord, DiskId, Founder, Index, NodeId, Opening, Replica, RequestId, WatchId, Write,
     WriteSeq,
@@ -19,10 +18,7 @@ use crate::clock::{Clock, Time};
 use crate::disk::{Disk, Job, Pace, SimFiles};
 use crate::fault::{Counters, Dials};
 use crate::rng::Draw;
-
-/// The tables of a checkpoint: a map with the promise of the real ones. Atomic, and durable when
-/// acknowledged (DESIGN.md §6, last point).
-pub type Tables = BTreeMap<Vec<u8>, Vec<u8>>;
+use crate::tables::{Tables, put_rows};
 
 /// A member of the cluster.
 #[derive(Debug)]
@@ -356,128 +352,4 @@ pub fn birth(members: usize) -> BirthRecord {
     };
     let last = u8::try_from(members).expect("a handful of members");
     BirthRecord::new("sim".to_owned(), (1..=last).map(founder).collect())
-}
-
-/// Reads a disk back as a start does, and repairs what it may; `impaired` where its log was
-/// damaged.
-///
-/// # Errors
-/// Why this disk cannot be started from: always a violation, since no fault here damages what
-/// nothing can be done about.
-pub fn recover(
-    birth: &BirthRecord,
-    node: NodeId,
-    disk: &Rc<RefCell<Disk>>,
-    tables: &Tables,
-    limits: WalLimits,
-    impaired: bool,
-    seed: u64,
-) -> Result<(Opening, Wal<SimFiles>), String> {
-    let mut files = SimFiles::new(disk.clone());
-    let store = if tables.is_empty() {
-        Store::new()
-    } else {
-        Store::load(tables.iter()).map_err(|error| format!("the tables: {error}"))?
-    };
-    let (mut wal, recovered) =
-        Wal::recover(files.clone(), limits).map_err(|error| format!("the log: {error}"))?;
-    if let Some(damage) = &recovered.damage
-        && !impaired
-    {
-        return Err(format!("the log is damaged: {damage:?}"));
-    }
-    let at_log = |error| format!("the log cannot go on: {error}");
-    wal.resume().map_err(at_log)?;
-    let applied = store.applied();
-    let (mut log_start, mut entries) = (recovered.start, &recovered.entries[..]);
-    if !recovered.contains(applied) {
-        // What a majority holds can be in the tables before it is in the log here: all that is in
-        // the log is older, or was never committed (DESIGN.md §6).
-        if birth.founders.len() == 1 {
-            return Err(format!(
-                "the log does not go on from {applied}, which the tables hold"
-            ));
-        }
-        wal.reset(applied).map_err(at_log)?;
-        (log_start, entries) = (applied, &[]);
-    }
-    for info in store.slices() {
-        if read_slice(&files, info.id).is_err() {
-            return Err(format!(
-                "the slice {} is listed and cannot be read",
-                info.id
-            ));
-        }
-    }
-    let kept = store.slices().map(|info| info.id).collect();
-    remove_slices(&mut files, &kept).map_err(|error| format!("slices: {error}"))?;
-    let opening = Opening {
-        birth: birth.clone(),
-        node,
-        hard_state: recovered.hard_state,
-        store,
-        entries: entries.to_vec(),
-        log_start,
-        persisted: wal.persisted(),
-        held: recovered.held.filter(|held| *held > applied.index),
-        seed,
-    };
-    Ok((opening, wal))
-}
-
-/// Writes the slices of a checkpoint, each a file.
-///
-/// # Errors
-/// A full disk, or one that failed.
-pub fn write_slices(files: &mut SimFiles, changes: &Changes) -> Result<(), WalError> {
-    for closed in &changes.closed {
-        let row = |event: &Arc<Event>| Row::Event(event.clone()).encode();
-        let records: Vec<Vec<u8>> = closed.events.iter().map(row).collect();
-        slice::write(files, closed.info.id, &records)?;
-    }
-    Ok(())
-}
-
-/// Puts the rows of a checkpoint into the tables.
-pub fn put_rows(tables: &mut Tables, changes: &Changes) {
-    for (key, row) in changes.encode() {
-        match row {
-            Some(row) => tables.insert(key, row),
-            None => tables.remove(&key),
-        };
-    }
-}
-
-/// Reads a slice of history back.
-///
-/// # Errors
-/// It cannot be read.
-pub fn read_slice(files: &SimFiles, id: SliceId) -> Result<SliceEvents, HistoryLost> {
-    let records = slice::read(files, id).map_err(|_| HistoryLost)?;
-    let mut events = Vec::new();
-    for record in records.iter() {
-        match Row::decode(&RowKey::Event(id), record) {
-            Some(Row::Event(event)) => events.push(event),
-            Some(_) | None => return Err(HistoryLost),
-        }
-    }
-    Ok(events.into())
-}
-
-/// Unlinks the slices that are not in `kept`.
-///
-/// # Errors
-/// A disk that failed.
-pub fn remove_slices(
-    files: &mut SimFiles,
-    kept: &std::collections::BTreeSet<SliceId>,
-) -> Result<(), quorate_core::wal::FileError> {
-    let mut removed = false;
-    for name in files.list()? {
-        if slice::id_of(&name).is_some_and(|id| !kept.contains(&id)) {
-            files.remove(&name)?;
-            removed = true;
-        }
-    }
-    if removed { files.sync_dir() } else { Ok(()) }
 }

@@ -1,0 +1,78 @@
+//! From a disk to what a member starts from.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use quorate_core::store::Store;
+use quorate_core::wal::{Wal, WalLimits};
+use quorate_core::{BirthRecord, NodeId, Opening};
+
+use crate::disk::{Disk, SimFiles};
+use crate::tables::{Tables, read_slice, remove_slices};
+
+/// Reads a disk back as a start does, and repairs what it may; `impaired` where its log was
+/// damaged.
+///
+/// # Errors
+/// Why this disk cannot be started from: always a violation, since no fault here damages what
+/// nothing can be done about.
+pub fn recover(
+    birth: &BirthRecord,
+    node: NodeId,
+    disk: &Rc<RefCell<Disk>>,
+    tables: &Tables,
+    limits: WalLimits,
+    impaired: bool,
+    seed: u64,
+) -> Result<(Opening, Wal<SimFiles>), String> {
+    let mut files = SimFiles::new(disk.clone());
+    let store = if tables.is_empty() {
+        Store::new()
+    } else {
+        Store::load(tables.iter()).map_err(|error| format!("the tables: {error}"))?
+    };
+    let (mut wal, recovered) =
+        Wal::recover(files.clone(), limits).map_err(|error| format!("the log: {error}"))?;
+    if let Some(damage) = &recovered.damage
+        && !impaired
+    {
+        return Err(format!("the log is damaged: {damage:?}"));
+    }
+    let at_log = |error| format!("the log cannot go on: {error}");
+    wal.resume().map_err(at_log)?;
+    let applied = store.applied();
+    let (mut log_start, mut entries) = (recovered.start, &recovered.entries[..]);
+    if !recovered.contains(applied) {
+        // What a majority holds can be in the tables before it is in the log here: all that is in
+        // the log is older, or was never committed (DESIGN.md §6).
+        if birth.founders.len() == 1 {
+            return Err(format!(
+                "the log does not go on from {applied}, which the tables hold"
+            ));
+        }
+        wal.reset(applied).map_err(at_log)?;
+        (log_start, entries) = (applied, &[]);
+    }
+    for info in store.slices() {
+        if read_slice(&files, info.id).is_err() {
+            return Err(format!(
+                "the slice {} is listed and cannot be read",
+                info.id
+            ));
+        }
+    }
+    let kept = store.slices().map(|info| info.id).collect();
+    remove_slices(&mut files, &kept).map_err(|error| format!("slices: {error}"))?;
+    let opening = Opening {
+        birth: birth.clone(),
+        node,
+        hard_state: recovered.hard_state,
+        store,
+        entries: entries.to_vec(),
+        log_start,
+        persisted: wal.persisted(),
+        held: recovered.held.filter(|held| *held > applied.index),
+        seed,
+    };
+    Ok((opening, wal))
+}

@@ -1,0 +1,70 @@
+//! What a checkpoint is made of: the tables of a member, and its slices of history, each a file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_core::store::{Changes, Event, HistoryLost, Row, RowKey, SliceEvents, SliceId};
+use quorate_core::wal::{Files, WalError, slice};
+
+use crate::disk::SimFiles;
+
+/// The tables of a checkpoint: a map with the promise of the real ones. Atomic, and durable when
+/// acknowledged (DESIGN.md §6, last point).
+pub type Tables = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Puts the rows of a checkpoint into the tables.
+pub fn put_rows(tables: &mut Tables, changes: &Changes) {
+    for (key, row) in changes.encode() {
+        match row {
+            Some(row) => tables.insert(key, row),
+            None => tables.remove(&key),
+        };
+    }
+}
+
+/// Writes the slices of a checkpoint, each a file.
+///
+/// # Errors
+/// A full disk, or one that failed.
+pub fn write_slices(files: &mut SimFiles, changes: &Changes) -> Result<(), WalError> {
+    for closed in &changes.closed {
+        let row = |event: &Arc<Event>| Row::Event(event.clone()).encode();
+        let records: Vec<Vec<u8>> = closed.events.iter().map(row).collect();
+        slice::write(files, closed.info.id, &records)?;
+    }
+    Ok(())
+}
+
+/// Reads a slice of history back.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_slice(files: &SimFiles, id: SliceId) -> Result<SliceEvents, HistoryLost> {
+    let records = slice::read(files, id).map_err(|_| HistoryLost)?;
+    let mut events = Vec::new();
+    for record in records.iter() {
+        match Row::decode(&RowKey::Event(id), record) {
+            Some(Row::Event(event)) => events.push(event),
+            Some(_) | None => return Err(HistoryLost),
+        }
+    }
+    Ok(events.into())
+}
+
+/// Unlinks the slices that are not in `kept`.
+///
+/// # Errors
+/// A disk that failed.
+pub fn remove_slices(
+    files: &mut SimFiles,
+    kept: &std::collections::BTreeSet<SliceId>,
+) -> Result<(), quorate_core::wal::FileError> {
+    let mut removed = false;
+    for name in files.list()? {
+        if slice::id_of(&name).is_some_and(|id| !kept.contains(&id)) {
+            files.remove(&name)?;
+            removed = true;
+        }
+    }
+    if removed { files.sync_dir() } else { Ok(()) }
+}

@@ -1,0 +1,164 @@
+//! The jobs of a member's disk threads: the log's and the checkpoint's, and how long each takes.
+
+use std::time::Duration;
+
+use quorate_core::Input;
+
+use super::World;
+use crate::check::{Verdict, Violation};
+use crate::clock::nanos;
+use crate::disk::{Pace, SimFiles};
+use crate::event::Event;
+use crate::fault::{Counters, Dials, Fault};
+use crate::node::{Checkpointing, Life};
+use crate::rng::{Draw, Purpose};
+use crate::tables::{put_rows, remove_slices, write_slices};
+
+impl World {
+    /// The thread of the log begins what waits for it, if it is idle.
+    pub(super) fn kick_log(&mut self, seat: usize) -> Verdict {
+        let node = &mut self.nodes[seat];
+        let Life::Up(process) = &mut node.life else {
+            return Ok(());
+        };
+        if process.writing.is_some() {
+            return Ok(());
+        }
+        match process.take_log_tasks(&node.disk, node.jobs) {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                let incarnation = node.incarnation;
+                let job = node.jobs;
+                let burns = std::mem::take(&mut process.log_fuse);
+                let latency = self.disk_latency(seat, Pace::sync_latency);
+                if burns {
+                    // P2: in the midst of a write.
+                    let mut draw =
+                        self.seed
+                            .draw(Purpose::Fault, (1 << 34) | seat as u64, incarnation);
+                    let at = self.now + Duration::from_nanos(draw.below(nanos(latency)));
+                    self.queue.push(at, Event::Burn { seat, incarnation });
+                }
+                self.queue.push(
+                    self.now + latency,
+                    Event::LogDone {
+                        seat,
+                        incarnation,
+                        job,
+                    },
+                );
+                Ok(())
+            }
+            Err(error) => {
+                let what = format!("the log of n{seat} fails: {error}");
+                Err(Violation::new("wal", &[seat], what))
+            }
+        }
+    }
+
+    pub(super) fn log_done(&mut self, seat: usize, incarnation: u64, job: u64) -> Verdict {
+        if !self.is(seat, incarnation) {
+            return Ok(());
+        }
+        let disk = self.nodes[seat].disk.clone();
+        let process = self.nodes[seat]
+            .process_mut()
+            .expect("it is this incarnation");
+        let Some(writing) = process.writing.take_if(|writing| writing.number == job) else {
+            return Ok(());
+        };
+        disk.borrow_mut().complete(writing.job);
+        let changed = writing.full != process.disk_full;
+        process.disk_full = writing.full;
+        self.checks.durable(seat, &writing.writes);
+        if changed {
+            self.absorb(seat, Input::DiskFull(writing.full));
+        }
+        if writing.full {
+            self.counters.count(Fault::D12);
+            let at = self.now + Duration::from_millis(50);
+            self.queue.push(at, Event::LogRetry { seat, incarnation });
+        }
+        if let Some(last) = writing.writes.last() {
+            let through = last.seq;
+            self.input(seat, Input::Persisted { through })?;
+        } else if changed {
+            self.take_turn(seat)?;
+        }
+        if writing.full || !self.is(seat, incarnation) {
+            Ok(())
+        } else {
+            self.kick_log(seat)
+        }
+    }
+
+    pub(super) fn checkpoint(
+        &mut self,
+        seat: usize,
+        changes: quorate_core::store::Changes,
+    ) -> Verdict {
+        let jobs = self.nodes[seat].jobs;
+        let mut draw = self.seed.draw(Purpose::Checkpoint, seat as u64, jobs);
+        let node = &mut self.nodes[seat];
+        let incarnation = node.incarnation;
+        let mut files = SimFiles::new(node.disk.clone());
+        let full = write_slices(&mut files, &changes).is_err();
+        let job = node.disk.borrow_mut().take_job();
+        let fails = full || draw.percent(if self.heal.is_some() { 0 } else { 5 });
+        let process = node
+            .process_mut()
+            .expect("only a running member checkpoints");
+        assert!(
+            process.checkpoint.is_none(),
+            "one checkpoint in flight at most"
+        );
+        process.checkpoint = Some(Checkpointing {
+            job,
+            changes,
+            fails,
+        });
+        let at = self.now + self.disk_latency(seat, Pace::sync_latency) * 4;
+        self.queue
+            .push(at, Event::CheckpointDone { seat, incarnation });
+        Ok(())
+    }
+
+    pub(super) fn checkpoint_done(&mut self, seat: usize, incarnation: u64) -> Verdict {
+        if !self.is(seat, incarnation) {
+            return Ok(());
+        }
+        let node = &mut self.nodes[seat];
+        let process = node.process_mut().expect("it is this incarnation");
+        let Checkpointing {
+            job,
+            changes,
+            fails,
+        } = process
+            .checkpoint
+            .take()
+            .expect("a checkpoint was in flight");
+        node.disk.borrow_mut().complete(job);
+        if fails {
+            return self.input(seat, Input::CheckpointFailed { changes });
+        }
+        put_rows(&mut node.tables, &changes);
+        let kept = changes.slices.iter().map(|info| info.id).collect();
+        let removed = remove_slices(&mut SimFiles::new(node.disk.clone()), &kept);
+        removed.expect("unlinking does not fail here");
+        let job = node.disk.borrow_mut().take_job();
+        node.disk.borrow_mut().complete(job);
+        let applied = changes.applied;
+        self.input(seat, Input::Checkpointed { applied })
+    }
+
+    pub(super) fn disk_latency(
+        &mut self,
+        seat: usize,
+        latency: fn(&Pace, &Dials, &mut Draw, &mut Counters) -> Duration,
+    ) -> Duration {
+        let node = &mut self.nodes[seat];
+        node.jobs += 1;
+        let mut draw = self.seed.draw(Purpose::DiskLatency, seat as u64, node.jobs);
+        latency(&node.pace, &self.dials, &mut draw, &mut self.counters)
+    }
+}

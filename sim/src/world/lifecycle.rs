@@ -1,0 +1,163 @@
+//! The lifecycle of a process: it starts, crashes, and finds its disk as it left it, or damaged.
+
+use std::time::Duration;
+
+use quorate_core::Replica;
+
+use super::World;
+use crate::check::{Verdict, Violation};
+use crate::clock::{Clock, Time, nanos};
+use crate::disk::Pace;
+use crate::event::Event;
+use crate::fault::Fault;
+use crate::node::{Caller, Life, Process, Waiting};
+use crate::process;
+use crate::recover::recover;
+use crate::rng::Purpose;
+
+impl World {
+    pub(super) fn start(&mut self, seat: usize) -> Verdict {
+        let lost = self.heal.as_ref().is_some_and(|heal| heal.is_lost(seat));
+        if lost || !matches!(self.nodes[seat].life, Life::Down) {
+            return Ok(());
+        }
+        let node = &mut self.nodes[seat];
+        node.paused_until = Time(0);
+        let incarnation = node.incarnation;
+        let mut draw = self.seed.draw(Purpose::Replica, seat as u64, incarnation);
+        let wall = node.clock.wall_error();
+        let mut clock_draw = self.seed.draw(Purpose::Clock, seat as u64, incarnation + 1);
+        node.clock = Clock::new(self.now, &self.dials, &mut clock_draw);
+        node.clock.jump(wall);
+        let (birth, id, limits) = (&self.birth, node.id, self.limits);
+        if node.impaired {
+            // What is given up needs a new segment: whoever starts it has made room.
+            node.disk.borrow_mut().set_full(false);
+        }
+        let (impaired, own) = (node.impaired, draw.next_u64());
+        match recover(birth, id, &node.disk, &node.tables, limits, impaired, own) {
+            Ok((opening, wal)) => {
+                let job = node.disk.borrow_mut().take_job();
+                let (opening, wal) = (Box::new(opening), Box::new(wal));
+                node.life = Life::Starting { job, opening, wal };
+            }
+            Err(what) => {
+                let what = format!("n{seat} cannot start from its own disk: {what}");
+                return Err(Violation::new("R11", &[seat], what));
+            }
+        }
+        let latency = self.disk_latency(seat, Pace::read_latency)
+            + self.disk_latency(seat, Pace::sync_latency);
+        if draw.percent(self.dials.scale(Fault::P3, 60)) {
+            let at = self.now + Duration::from_nanos(draw.below(nanos(latency)));
+            self.queue.push(at, Event::FailStart { seat, incarnation });
+        } else {
+            self.queue
+                .push(self.now + latency, Event::Started { seat, incarnation });
+        }
+        Ok(())
+    }
+
+    pub(super) fn started(&mut self, seat: usize, incarnation: u64) -> Verdict {
+        let node = &mut self.nodes[seat];
+        if node.incarnation != incarnation {
+            return Ok(());
+        }
+        let Life::Starting { job, opening, wal } = std::mem::replace(&mut node.life, Life::Down)
+        else {
+            return Ok(());
+        };
+        node.disk.borrow_mut().complete(job);
+        let applied = opening.store.applied();
+        let (held, start) = (opening.hard_state, opening.log_start);
+        let (entries, owed) = (&opening.entries, opening.held);
+        self.checks
+            .restarted(self.now, seat, held, start, entries, applied, owed)?;
+        let local = node.clock.read(self.now);
+        let replica = Replica::new(self.options.config.clone(), *opening, local);
+        node.life = Life::Up(Box::new(Process::new(replica, *wal)));
+        if self.log.is_on() {
+            self.log.line(self.now, self.trace.steps(), &[seat], || {
+                format!("n{seat} starts: {held:?}, log after {start}, applied {applied}")
+            });
+        }
+        self.take_turn(seat)
+    }
+
+    /// Crashes a node, which starts again after `downtime`, if at all.
+    pub(crate) fn crash(&mut self, seat: usize, downtime: Option<Duration>) {
+        let incarnation = self.nodes[seat].incarnation;
+        let mut draw = self.seed.draw(Purpose::DiskCrash, seat as u64, incarnation);
+        self.log.line(self.now, self.trace.steps(), &[seat], || {
+            format!("n{seat} crashes")
+        });
+        let node = &mut self.nodes[seat];
+        let Waiting { callers, watchers } = node.crash(&self.dials, &mut draw, &mut self.counters);
+        self.damage(seat, incarnation);
+        let node = &mut self.nodes[seat];
+        node.paused_until = Time(0);
+        self.trace
+            .event(self.now, 103, seat as u64, node.incarnation);
+        for Caller {
+            client,
+            operation,
+            attempt,
+        } in callers
+        {
+            // A connection that breaks is noticed by some; others wait until they lose patience.
+            if draw.percent(50) {
+                let at = self.now + Duration::from_millis(draw.below(20));
+                self.queue.push(
+                    at,
+                    Event::Lose {
+                        client,
+                        operation,
+                        attempt,
+                    },
+                );
+            }
+        }
+        for (watch, (client, stream)) in watchers {
+            self.checks.streams.drops(watch);
+            if let Some(state) = self.clients[client].streams.get_mut(&stream) {
+                state.open = None;
+                let at = self.now + Duration::from_millis(draw.between(1, 500));
+                self.queue.push(at, Event::Open { client, stream });
+            }
+        }
+        if let Some(downtime) = downtime {
+            self.queue.push(self.now + downtime, Event::Start { seat });
+        }
+    }
+
+    /// D6, D7, D8: what a node that is down finds on its disk when it comes back. A majority is
+    /// spared, so that what is committed is somewhere.
+    fn damage(&mut self, seat: usize, incarnation: u64) {
+        for fault in [Fault::D6, Fault::D7, Fault::D8] {
+            let others = self.nodes.iter().enumerate();
+            let impaired = others.filter(|(other, node)| *other != seat && node.is_impaired());
+            let most = (self.nodes.len() - 1) / 2;
+            let mut draw = self.seed.draw(
+                Purpose::Damage,
+                seat as u64,
+                (incarnation << 8) | fault as u64,
+            );
+            if impaired.count() < most && draw.percent(self.dials.scale(fault, 60)) {
+                let node = &mut self.nodes[seat];
+                if node.disk.borrow_mut().damage(fault, &mut draw) {
+                    self.counters.count(fault);
+                    node.impaired = true;
+                }
+            }
+        }
+    }
+
+    pub(super) fn crash_for_a_while(&mut self, seat: usize) {
+        let incarnation = self.nodes[seat].incarnation;
+        let mut draw = self
+            .seed
+            .draw(Purpose::Fault, (1 << 32) | seat as u64, incarnation);
+        let downtime = process::downtime(self.options.unit(), &mut draw);
+        self.crash(seat, Some(downtime));
+    }
+}

@@ -1,0 +1,317 @@
+//! Members: what reaches them, and what they do.
+
+use std::time::Duration;
+
+use quorate_core::codec::{decode_message, encode_message};
+use quorate_core::raft::MessageBody;
+use quorate_core::{Input, NodeId, Output, PeerFault};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::World;
+use crate::check::{Verdict, Violation};
+use crate::clock::Time;
+use crate::disk::Pace;
+use crate::event::Event;
+use crate::fault::Fault;
+use crate::network::Packet;
+use crate::node::{Caller, Life, LogTask};
+
+impl World {
+    pub(super) fn deliver(&mut self, to: usize, from: usize, kind: u8, packet: &Packet) -> Verdict {
+        if let Some(fault) = self.network.cut(self.now, from, to, kind) {
+            self.counters.count(fault);
+            return Ok(());
+        }
+        // M8: what was asked for in chaos deposes nobody afterwards.
+        if self.heal.is_some() && kind == TIMEOUT_NOW {
+            return Ok(());
+        }
+        let message = match decode_message(packet) {
+            Ok(message) => message,
+            Err(error) => {
+                let what = format!("a message of n{from} to n{to} is refused: {error}");
+                return Err(Violation::new("codec", &[from, to], what));
+            }
+        };
+        let from_id = self.nodes[from].id;
+        let local = self.nodes[to].clock.read(self.now);
+        let Some(process) = self.nodes[to].process_mut() else {
+            return Ok(());
+        };
+        let what = || format!("n{to} < n{from} @{} {:?}", message.term, message.body);
+        self.log
+            .line(self.now, self.trace.steps(), &[to, from], what);
+        let before = self.checks.before(&process.replica, &message);
+        process.replica.step(
+            local,
+            Input::Receive {
+                from: from_id,
+                message,
+            },
+        );
+        self.checks.after(to, before, &process.replica)?;
+        self.take_turn(to)
+    }
+
+    /// A replica absorbs an input, and is polled now or soon.
+    pub(crate) fn input(&mut self, seat: usize, input: Input) -> Verdict {
+        self.absorb(seat, input);
+        self.take_turn(seat)
+    }
+
+    pub(super) fn absorb(&mut self, seat: usize, input: Input) {
+        let local = self.nodes[seat].clock.read(self.now);
+        let Some(process) = self.nodes[seat].process_mut() else {
+            return;
+        };
+        self.log.line(self.now, self.trace.steps(), &[seat], || {
+            format!("n{seat} < {input:?}")
+        });
+        process.replica.step(local, input);
+    }
+
+    pub(super) fn take_turn(&mut self, seat: usize) -> Verdict {
+        let mut turn = self.options.turn;
+        // P6: one node thinks slowly, and so takes in much at a time.
+        if self.dials.on(Fault::P6) && seat == self.nodes.len() - 1 {
+            self.counters.count(Fault::P6);
+            turn += Duration::from_micros(self.dials.scale(Fault::P6, 20_000));
+        }
+        let incarnation = self.nodes[seat].incarnation;
+        let Some(process) = self.nodes[seat].process_mut() else {
+            return Ok(());
+        };
+        self.checks.observe(self.now, seat, &process.replica)?;
+        if turn.is_zero() {
+            return self.turn(seat);
+        }
+        if !process.turn_pending {
+            process.turn_pending = true;
+            self.queue
+                .push(self.now + turn, Event::Turn { seat, incarnation });
+        }
+        Ok(())
+    }
+
+    pub(super) fn turn_of(&mut self, seat: usize, incarnation: u64) -> Verdict {
+        if !self.is(seat, incarnation) {
+            return Ok(());
+        }
+        if let Some(process) = self.nodes[seat].process_mut() {
+            process.turn_pending = false;
+        }
+        self.turn(seat)
+    }
+
+    /// Polls a replica until there is nothing left to do.
+    fn turn(&mut self, seat: usize) -> Verdict {
+        let incarnation = self.nodes[seat].incarnation;
+        loop {
+            let local = self.nodes[seat].clock.read(self.now);
+            let Some(process) = self.nodes[seat].process_mut() else {
+                return Ok(());
+            };
+            let output = process.replica.poll(local);
+            self.checks.observe(self.now, seat, &process.replica)?;
+            let Some(output) = output else {
+                break;
+            };
+            if let Some(fuse) = &mut process.fuse {
+                if *fuse == 0 {
+                    self.counters.count(Fault::P2);
+                    self.crash_for_a_while(seat);
+                    return Ok(());
+                }
+                *fuse -= 1;
+            }
+            self.output(seat, output)?;
+            if !self.is(seat, incarnation) {
+                return Ok(());
+            }
+        }
+        self.set_alarm(seat);
+        self.maybe_stop(seat)
+    }
+
+    /// P9: whoever was asked to stop and is done has told everybody, and goes.
+    fn maybe_stop(&mut self, seat: usize) -> Verdict {
+        let Some(process) = self.nodes[seat].process() else {
+            return Ok(());
+        };
+        if !process.is_finished() {
+            return Ok(());
+        }
+        // A question that nobody waits for any more may stay without an answer.
+        let is_open = |caller: &Caller| {
+            let current = self.current(caller.client, caller.operation, caller.attempt);
+            current.is_some()
+        };
+        let open = process.requests.iter().find(|(_, caller)| is_open(caller));
+        if let Some((request, _)) = open {
+            let what = format!("n{seat} has stopped and never answered {request}");
+            return Err(Violation::new("L3", &[seat], what));
+        }
+        if let Some(watch) = process.watches.keys().next() {
+            let what = format!("n{seat} has stopped and never ended {watch}");
+            return Err(Violation::new("W5", &[seat], what));
+        }
+        self.crash_for_a_while(seat);
+        Ok(())
+    }
+
+    fn output(&mut self, seat: usize, output: Output) -> Verdict {
+        let step = self.trace.steps();
+        self.log.line(self.now, step, &[seat], || {
+            crate::log::describe(seat, &output)
+        });
+        match output {
+            Output::Persist(write) => {
+                self.checks.persists(seat, &write)?;
+                self.trace.event(self.now, 100, seat as u64, write.seq.0);
+                if let Some(process) = self.nodes[seat].process_mut() {
+                    process.backlog.push_back(LogTask::Append(write));
+                }
+                self.kick_log(seat)
+            }
+            Output::TrimLog { below } => {
+                if let Some(process) = self.nodes[seat].process_mut() {
+                    process.backlog.push_back(LogTask::Trim(below));
+                }
+                self.kick_log(seat)
+            }
+            Output::Send { to, message } => {
+                if let Some(process) = self.nodes[seat].process() {
+                    self.checks.sends(seat, to, &process.replica, &message)?;
+                }
+                let bytes = encode_message(&message);
+                self.trace
+                    .event(self.now, 101, seat as u64, xxh3_64(&bytes));
+                self.send(seat, to, kind_of(&message.body), bytes.into());
+                Ok(())
+            }
+            Output::Checkpoint(changes) => self.checkpoint(seat, changes),
+            Output::ReadHistory { slice } => {
+                let incarnation = self.nodes[seat].incarnation;
+                let at = self.now + self.disk_latency(seat, Pace::read_latency);
+                self.queue.push(
+                    at,
+                    Event::SliceRead {
+                        seat,
+                        incarnation,
+                        slice,
+                    },
+                );
+                Ok(())
+            }
+            Output::Reply { request, result } => self.reply(seat, request, result),
+            Output::Watching { watch, header } => {
+                self.checks.streams.begins(watch, header.revision);
+                if let Some((client, stream)) = self.watcher(seat, watch)
+                    && let Some(state) = self.clients[client].streams.get_mut(&stream)
+                {
+                    state.next.get_or_insert(header.revision.next());
+                }
+                Ok(())
+            }
+            Output::Notify { watches, event } => {
+                self.trace
+                    .event(self.now, 102, seat as u64, event.id.index().0);
+                for watch in watches {
+                    self.notify(seat, watch, &event)?;
+                }
+                Ok(())
+            }
+            Output::WatchEnd {
+                watch,
+                reason,
+                resume,
+                ..
+            } => self.watch_ends(seat, watch, reason, resume),
+            Output::Fault {
+                fault: PeerFault::WrongIdentity,
+                ..
+            } if self.expects_strangers(seat) => Ok(()),
+            Output::Fault { peer, fault } => {
+                // All peers here are honest.
+                let what = format!("n{seat} accuses {peer}: {fault}");
+                Err(Violation::new("peer-fault", &[seat], what))
+            }
+        }
+    }
+
+    fn send(&mut self, from: usize, to: NodeId, kind: u8, packet: Packet) {
+        let to = self.seat_of(to).expect("members send to members");
+        let arrivals = self
+            .network
+            .send(self.now, from, to, kind, &mut self.counters);
+        for &at in arrivals.times() {
+            let packet = packet.clone();
+            self.queue.push(
+                at,
+                Event::Deliver {
+                    to,
+                    from,
+                    kind,
+                    packet,
+                },
+            );
+        }
+        if arrivals.noticed {
+            let at = self.now + Duration::from_millis(5);
+            self.queue.push(
+                at,
+                Event::GaveUp {
+                    seat: from,
+                    peer: to,
+                },
+            );
+        }
+    }
+
+    pub(super) fn set_alarm(&mut self, seat: usize) {
+        let now = self.now;
+        let node = &mut self.nodes[seat];
+        let Life::Up(process) = &mut node.life else {
+            return;
+        };
+        let Some(deadline) = process.replica.deadline() else {
+            return;
+        };
+        // What is due already was done when polled: a clock with coarse steps may tie.
+        let at = node.clock.when(deadline).max(Time(now.0 + 1_000));
+        let (set, number) = &mut process.alarm;
+        if set.is_none_or(|set| set <= now || at < set) {
+            *number += 1;
+            *set = Some(at);
+            let number = (node.incarnation << 32) | *number;
+            self.queue.push(at, Event::Alarm { seat, number });
+        }
+    }
+
+    pub(super) fn alarm(&mut self, seat: usize, number: u64) -> Verdict {
+        let incarnation = self.nodes[seat].incarnation;
+        let Some(process) = self.nodes[seat].process_mut() else {
+            return Ok(());
+        };
+        if (incarnation << 32) | process.alarm.1 != number {
+            return Ok(());
+        }
+        process.alarm.0 = None;
+        self.input(seat, Input::Deadline)
+    }
+}
+
+const TIMEOUT_NOW: u8 = 6;
+
+/// The kind of a message, as N12 tells them apart.
+fn kind_of(body: &MessageBody) -> u8 {
+    match body {
+        MessageBody::PreVote { .. } => 0,
+        MessageBody::PreVoteReply { .. } => 1,
+        MessageBody::Vote { .. } => 2,
+        MessageBody::VoteReply { .. } => 3,
+        MessageBody::Append { .. } => 4,
+        MessageBody::AppendReply { .. } => 5,
+        MessageBody::TimeoutNow => TIMEOUT_NOW,
+    }
+}

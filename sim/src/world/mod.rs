@@ -1,0 +1,310 @@
+//! Virtual time, one heap of events, and all that they happen to.
+//!
+//! The loop is here; what an event does is in the file of what it concerns. The end of a run is in
+//! [`heal`](crate::heal).
+
+mod jobs;
+mod lifecycle;
+mod members;
+mod requests;
+mod streams;
+mod strikes;
+
+use std::time::Duration;
+
+use quorate_core::store::{Operation, Path};
+use quorate_core::wal::WalLimits;
+use quorate_core::{BirthRecord, Input, NodeId};
+
+use crate::check::{Checks, Verdict, Violation};
+use crate::client::Client;
+use crate::clock::{Clock, Time, grain};
+use crate::disk::{Pace, SimFiles};
+use crate::event::Event;
+use crate::fault::{Counters, Dials, Fault, kinds};
+use crate::heal::Heal;
+use crate::log::Log;
+use crate::network::Network;
+use crate::node::{Node, birth};
+use crate::options::{Options, Profile};
+use crate::queue::Queue;
+use crate::rng::{Purpose, Seed};
+use crate::tables::read_slice;
+use crate::trace::Trace;
+
+/// A run that takes more steps than this goes round in circles.
+const STEPS_MAX: u64 = 20_000_000;
+
+/// A cluster, its clients, and everything between them.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) seed: Seed,
+    /// The knobs.
+    pub options: Options,
+    /// The faults that still happen.
+    pub(crate) dials: Dials,
+    pub(crate) birth: BirthRecord,
+    pub(crate) limits: WalLimits,
+    /// True time.
+    pub now: Time,
+    pub(crate) queue: Queue<Event>,
+    /// What happened.
+    pub trace: Trace,
+    pub(crate) network: Network,
+    pub(crate) nodes: Vec<Node>,
+    /// The clients; the last one only configures and probes.
+    pub(crate) clients: Vec<Client>,
+    paths: Vec<Path>,
+    /// What must hold.
+    pub checks: Checks,
+    /// How often each fault happened.
+    pub counters: Counters,
+    /// Operations begun.
+    pub issued: u64,
+    requests: u64,
+    watches: u64,
+    pub(crate) heal: Option<Heal>,
+    pub(crate) finished: bool,
+    /// Lines for people, if anyone reads them.
+    pub log: Log,
+}
+
+impl World {
+    /// The world of a run, about to begin.
+    #[must_use]
+    pub fn new(options: Options, checks: bool, log: Log) -> Self {
+        let seed = Seed::new(options.run.seed);
+        let members = options.members;
+        let birth = birth(members);
+        let limits = WalLimits {
+            segment_bytes: options.segment_bytes,
+            ready_segments: 1,
+            spare_segments: 1,
+        };
+        let slow = seed.draw(Purpose::DiskLatency, u64::MAX, 0).place(members);
+        let ids: Vec<NodeId> = birth.nodes().map(|(id, _)| id).collect();
+        let nodes = ids.iter().enumerate().map(|(seat, &id)| {
+            let mut draw = seed.draw(Purpose::Clock, seat as u64, 0);
+            let clock = Clock::new(Time(0), &options.dials, &mut draw);
+            let slow = options.dials.on(Fault::D15) && seat == slow;
+            let mut draw = seed.draw(Purpose::DiskLatency, seat as u64, 0);
+            Node::formatted(id, clock, Pace::new(slow, &mut draw), limits)
+        });
+        let mut world = Self {
+            seed,
+            dials: options.dials.clone(),
+            limits,
+            now: Time(0),
+            queue: Queue::new(),
+            trace: Trace::new(),
+            network: Network::new(seed, members, &options.dials, options.unit()),
+            nodes: nodes.collect(),
+            clients: (0..=options.clients)
+                .map(|n| Client::new(n, &options))
+                .collect(),
+            paths: options.mix.paths(seed),
+            checks: Checks::new(checks, members, grain(&options.dials)),
+            counters: Counters::default(),
+            issued: 0,
+            requests: 0,
+            watches: 0,
+            heal: None,
+            finished: false,
+            log,
+            birth,
+            options,
+        };
+        world.begin();
+        world
+    }
+
+    /// Runs until the end, or until something does not hold.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn run(&mut self, until: Option<u64>) -> Verdict {
+        if self.trace.steps() == 0 {
+            let (events, verdict) = crate::birth::found(self.seed);
+            self.trace.event(self.now, 105, 0, events);
+            if self.checks.are_on() {
+                verdict?;
+            }
+        }
+        while !self.finished && until.is_none_or(|until| self.trace.steps() < until) {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// The next event.
+    fn step(&mut self) -> Verdict {
+        let Some((time, event)) = self.queue.pop() else {
+            return Err(Violation::new(
+                "V1",
+                &[],
+                "nothing will ever happen again".to_owned(),
+            ));
+        };
+        if self.trace.steps() > STEPS_MAX {
+            let what = format!("{} steps and no end", self.trace.steps());
+            return Err(Violation::new("V1", &[], what));
+        }
+        assert!(time >= self.now, "time goes back");
+        self.now = time;
+        // P5: what is meant for a node that stands still waits, in order.
+        if let Some(seat) = event.seat()
+            && self.nodes[seat].paused_until > time
+        {
+            let until = self.nodes[seat].paused_until;
+            self.queue.push(until, event);
+            return Ok(());
+        }
+        let (kind, place) = event.place();
+        self.trace.event(time, kind, place, event.payload());
+        self.handle(event)
+    }
+
+    fn begin(&mut self) {
+        for seat in 0..self.nodes.len() {
+            self.queue.push(Time(0), Event::Start { seat });
+        }
+        for client in 0..self.options.clients {
+            self.queue.push(Time(0), Event::Begin { client });
+        }
+        for (number, kind) in kinds().enumerate() {
+            if kind.gap > 0 && self.dials.on(kind.fault) {
+                self.schedule_strike(number, 0);
+            }
+        }
+        if self.options.run.profile == Profile::LeaderKiller {
+            self.queue.push(
+                Time(0) + self.options.unit() * 2,
+                Event::KillLeader { count: 0 },
+            );
+        }
+        self.schedule_fork(0);
+        let configure = Operation::Configure(self.options.settings.clone());
+        self.ask_apart(configure, 0);
+    }
+
+    fn handle(&mut self, event: Event) -> Verdict {
+        match event {
+            Event::Deliver {
+                to,
+                from,
+                kind,
+                packet,
+            } => self.deliver(to, from, kind, &packet),
+            Event::Alarm { seat, number } => self.alarm(seat, number),
+            Event::Turn { seat, incarnation } => self.turn_of(seat, incarnation),
+            Event::LogDone {
+                seat,
+                incarnation,
+                job,
+            } => self.log_done(seat, incarnation, job),
+            Event::LogRetry { seat, incarnation } => {
+                if self.is(seat, incarnation) {
+                    self.kick_log(seat)
+                } else {
+                    Ok(())
+                }
+            }
+            Event::CheckpointDone { seat, incarnation } => self.checkpoint_done(seat, incarnation),
+            Event::SliceRead {
+                seat,
+                incarnation,
+                slice,
+            } => {
+                if !self.is(seat, incarnation) {
+                    return Ok(());
+                }
+                let files = SimFiles::new(self.nodes[seat].disk.clone());
+                let events = read_slice(&files, slice);
+                self.input(seat, Input::HistoryRead { slice, events })
+            }
+            Event::Start { seat } => self.start(seat),
+            Event::Started { seat, incarnation } => self.started(seat, incarnation),
+            Event::FailStart { seat, incarnation } => {
+                if self.nodes[seat].incarnation == incarnation {
+                    self.counters.count(Fault::P3);
+                    self.crash(seat, Some(Duration::from_millis(1)));
+                }
+                Ok(())
+            }
+            Event::Burn { seat, incarnation } => {
+                if self.is(seat, incarnation) && self.heal.is_none() {
+                    self.counters.count(Fault::P2);
+                    self.crash_for_a_while(seat);
+                }
+                Ok(())
+            }
+            Event::Stopped { seat, incarnation } => {
+                if self.is(seat, incarnation) && self.heal.is_none() {
+                    self.crash_for_a_while(seat);
+                }
+                Ok(())
+            }
+            Event::GaveUp { seat, peer } => {
+                let peer = self.nodes[peer].id;
+                self.input(seat, Input::Unreachable { peer })
+            }
+            Event::Strike { number, count } => self.strike(number, count),
+            Event::KillLeader { count } => self.kill_leader(count),
+            Event::Unfull { seat } => {
+                self.nodes[seat].disk.borrow_mut().set_full(false);
+                Ok(())
+            }
+            Event::Begin { client } => self.client_begins(client),
+            Event::Arrive {
+                client,
+                operation,
+                attempt,
+            } => self.arrive(client, operation, attempt),
+            Event::Answer {
+                client,
+                operation,
+                attempt,
+                result,
+            } => self.answer(client, operation, attempt, &result),
+            Event::Lose {
+                client,
+                operation,
+                attempt,
+            } => self.lose(client, operation, attempt, false),
+            Event::Timeout {
+                client,
+                operation,
+                attempt,
+            } => self.lose(client, operation, attempt, true),
+            Event::Open { client, stream } => self.open_stream(client, stream),
+            Event::Credit {
+                client,
+                stream,
+                watch,
+            } => self.grant(client, stream, watch),
+            Event::Fork { count } => self.fork(count),
+            Event::Heal => {
+                self.begin_heal();
+                Ok(())
+            }
+            Event::Tick => self.heal_tick(),
+        }
+    }
+
+    pub(crate) fn is(&self, seat: usize, incarnation: u64) -> bool {
+        self.nodes[seat].incarnation == incarnation && self.nodes[seat].process().is_some()
+    }
+
+    pub(crate) fn seat_of(&self, id: NodeId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.id == id)
+    }
+
+    /// Who leads the latest term, of those that run.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        let leaders = self.nodes.iter().enumerate().filter_map(|(seat, node)| {
+            let raft = node.process()?.replica.raft();
+            raft.is_leader().then(|| (raft.hard_state().term, seat))
+        });
+        leaders.max().map(|(_, seat)| seat)
+    }
+}

@@ -1,0 +1,290 @@
+//! Requests: what clients ask, how it reaches a member, and how the answer comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_core::store::{Command, Operation};
+use quorate_core::{Input, NodeId, RequestError, RequestId};
+
+use super::World;
+use crate::check::linearizability::Asked;
+use crate::check::{Checks, Verdict, Violation};
+use crate::client::{Begun, Pending, Step, digest};
+use crate::clock::nanos;
+use crate::event::Event;
+use crate::node::Caller;
+use crate::rng::Purpose;
+
+impl World {
+    pub(super) fn client_begins(&mut self, client: usize) -> Verdict {
+        if self.heal.is_some() || self.issued >= self.options.operations {
+            return Ok(());
+        }
+        self.issued += 1;
+        if self.issued == self.options.operations {
+            self.queue.push(self.now, Event::Heal);
+        }
+        match self.clients[client].begin(self.seed, &self.options, &self.paths) {
+            Begun::Operation { .. } => {
+                let pending = self.clients[client].pending.clone().expect("just begun");
+                self.checks.witness.asks(pending.operation, pending.asked);
+                self.ask(client, Duration::ZERO);
+            }
+            Begun::Stream { opened, closed } => {
+                if let Some((stream, state)) = closed {
+                    self.checks.streams.forgets(stream);
+                    if let Some((watch, seat)) = state.open
+                        && let Some(process) = self.nodes[seat].process_mut()
+                        && process.watches.remove(&watch).is_some()
+                    {
+                        self.input(seat, Input::Unwatch { watch })?;
+                    }
+                }
+                self.queue.push(
+                    self.now,
+                    Event::Open {
+                        client,
+                        stream: opened,
+                    },
+                );
+                self.schedule_begin(client);
+            }
+        }
+        Ok(())
+    }
+
+    /// The client apart from the others asks for `operation`.
+    pub(crate) fn ask_apart(&mut self, operation: Operation, seat: usize) {
+        let client = self.options.clients;
+        self.clients[client].begun += 1;
+        let number = ((client as u64) << 32) | self.clients[client].begun;
+        let command = Arc::new(Command {
+            client: None,
+            operation,
+        });
+        let asked = Asked::Write(command);
+        self.checks.witness.asks(number, asked.clone());
+        self.clients[client].pending = Some(Pending {
+            operation: number,
+            asked,
+            attempt: 1,
+            seat,
+            request: None,
+        });
+        self.ask(client, Duration::ZERO);
+    }
+
+    fn ask(&mut self, client: usize, after: Duration) {
+        let Some(pending) = &self.clients[client].pending else {
+            return;
+        };
+        let (operation, attempt) = (pending.operation, pending.attempt);
+        let mut draw = self.seed.draw(Purpose::ClientLink, operation, 2 * attempt);
+        let way = Duration::from_micros(draw.between(50, 1_000));
+        let at = self.now + after + way;
+        self.queue.push(
+            at,
+            Event::Arrive {
+                client,
+                operation,
+                attempt,
+            },
+        );
+        // Whoever probes for progress waits until the time for that is over.
+        let probes = client == self.options.clients;
+        let at = at + self.options.patience * if probes { 100 } else { 1 };
+        self.queue.push(
+            at,
+            Event::Timeout {
+                client,
+                operation,
+                attempt,
+            },
+        );
+    }
+
+    pub(super) fn arrive(&mut self, client: usize, operation: u64, attempt: u64) -> Verdict {
+        let Some(pending) = self.current(client, operation, attempt) else {
+            return Ok(());
+        };
+        let (seat, asked) = (pending.seat, pending.asked.clone());
+        if self.nodes[seat].paused_until > self.now {
+            let until = self.nodes[seat].paused_until;
+            self.queue.push(
+                until,
+                Event::Arrive {
+                    client,
+                    operation,
+                    attempt,
+                },
+            );
+            return Ok(());
+        }
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        let Some(process) = self.nodes[seat].process_mut() else {
+            let mut draw = self
+                .seed
+                .draw(Purpose::ClientLink, operation, 2 * attempt + 1);
+            let step = self.clients[client].refused(&self.options, &mut draw);
+            return self.follow(client, operation, step);
+        };
+        process.requests.insert(
+            request,
+            Caller {
+                client,
+                operation,
+                attempt,
+            },
+        );
+        if let Some(pending) = &mut self.clients[client].pending {
+            pending.request = Some(request);
+        }
+        match asked {
+            Asked::Write(command) => {
+                self.checks.witness.hands_in(operation);
+                let command = (*command).clone();
+                self.input(seat, Input::Propose { request, command })
+            }
+            Asked::Read(query) => self.input(seat, Input::Read { request, query }),
+        }
+    }
+
+    pub(super) fn reply(
+        &mut self,
+        seat: usize,
+        request: RequestId,
+        result: Result<quorate_core::store::Response, RequestError>,
+    ) -> Verdict {
+        let process = self.nodes[seat].process_mut().expect("it just replied");
+        let Some(Caller {
+            client,
+            operation,
+            attempt,
+        }) = process.requests.remove(&request)
+        else {
+            let what = format!("n{seat} answers {request}, which is not open: {result:?}");
+            return Err(Violation::new("L3", &[seat], what));
+        };
+        self.trace
+            .event(self.now, 104, seat as u64, digest(&result));
+        let not_done = matches!(
+            result,
+            Err(RequestError::NotLeader { .. }
+                | RequestError::Busy
+                | RequestError::DiskFull
+                | RequestError::Stopping)
+        );
+        if not_done && self.checks.are_on() {
+            self.checks.witness.refuses(operation)?;
+        }
+        let mut draw = self
+            .seed
+            .draw(Purpose::ClientLink, operation, 2 * attempt + 1);
+        let at = self.now + Duration::from_micros(draw.between(50, 1_000));
+        let result = Box::new(result);
+        self.queue.push(
+            at,
+            Event::Answer {
+                client,
+                operation,
+                attempt,
+                result,
+            },
+        );
+        Ok(())
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        client: usize,
+        operation: u64,
+        attempt: u64,
+        result: &Result<quorate_core::store::Response, RequestError>,
+    ) -> Verdict {
+        let Some(pending) = self.current(client, operation, attempt) else {
+            return Ok(());
+        };
+        let seat = pending.seat;
+        if self.checks.are_on() {
+            let Checks {
+                witness,
+                ledger,
+                model,
+                ..
+            } = &mut self.checks;
+            witness.answers(operation, seat, result, ledger, model)?;
+        }
+        let mut draw = self
+            .seed
+            .draw(Purpose::ClientLink, operation, (1 << 32) | attempt);
+        let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
+        let seat_of = |id| ids.iter().position(|&node| node == id);
+        let step = self.clients[client].answered(result, seat_of, &self.options, &mut draw);
+        if client == self.options.clients && result.is_ok() {
+            self.probe_answered();
+        }
+        self.follow(client, operation, step)
+    }
+
+    pub(super) fn lose(
+        &mut self,
+        client: usize,
+        operation: u64,
+        attempt: u64,
+        patience: bool,
+    ) -> Verdict {
+        let Some(pending) = self.current(client, operation, attempt) else {
+            return Ok(());
+        };
+        let (seat, request) = (pending.seat, pending.request);
+        if let Some(request) = request.filter(|_| patience)
+            && matches!(pending.asked, Asked::Read(_))
+            && let Some(process) = self.nodes[seat].process_mut()
+            && process.requests.contains_key(&request)
+        {
+            self.input(seat, Input::Cancel { request })?;
+        }
+        let mut draw = self
+            .seed
+            .draw(Purpose::ClientLink, operation, (1 << 33) | attempt);
+        let step = self.clients[client].lost(&self.options, &mut draw);
+        self.follow(client, operation, step)
+    }
+
+    fn follow(&mut self, client: usize, operation: u64, step: Step) -> Verdict {
+        match step {
+            Step::Ask { after, .. } => self.ask(client, after),
+            Step::Over => {
+                self.checks.witness.closes(operation);
+                self.clients[client].pending = None;
+                if client < self.options.clients {
+                    self.schedule_begin(client);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn schedule_begin(&mut self, client: usize) {
+        let begun = self.clients[client].begun;
+        let mut draw = self
+            .seed
+            .draw(Purpose::ClientLink, client as u64, (1 << 40) | begun);
+        let mean = nanos(self.options.think);
+        let think = if draw.percent(self.options.mix.bursts) {
+            draw.below(2_000_000)
+        } else {
+            draw.skewed(mean)
+        };
+        self.queue.push(
+            self.now + Duration::from_nanos(think),
+            Event::Begin { client },
+        );
+    }
+
+    pub(super) fn current(&self, client: usize, operation: u64, attempt: u64) -> Option<&Pending> {
+        let pending = self.clients[client].pending.as_ref()?;
+        (pending.operation == operation && pending.attempt == attempt).then_some(pending)
+    }
+}

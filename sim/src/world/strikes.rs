@@ -1,0 +1,293 @@
+//! Strokes of fate: the faults that strike now and then, strangers, and forks.
+
+use std::time::Duration;
+
+use quorate_core::raft::{Message, MessageBody};
+use quorate_core::{Index, Input, LogId, Term};
+
+use super::World;
+use crate::check::durability::Image;
+use crate::check::{Verdict, Violation};
+use crate::clock::nanos;
+use crate::event::Event;
+use crate::fault::{Counters, Fault, kinds};
+use crate::node::Life;
+use crate::process;
+use crate::recover::recover;
+use crate::rng::{Draw, Purpose};
+
+impl World {
+    pub(super) fn schedule_strike(&mut self, number: usize, count: u64) {
+        let kind = kinds().nth(number).expect("a kind of the tables");
+        let mut draw = self.seed.draw(Purpose::Fault, number as u64, 2 * count);
+        let intensity = self.dials.of(kind.fault);
+        if intensity > 0 {
+            let gap = process::gap(kind, intensity, self.options.unit(), &mut draw);
+            self.queue
+                .push(self.now + gap, Event::Strike { number, count });
+        }
+    }
+
+    pub(super) fn strike(&mut self, number: usize, count: u64) -> Verdict {
+        if self.heal.is_some() {
+            return Ok(());
+        }
+        self.schedule_strike(number, count + 1);
+        let kind = kinds().nth(number).expect("a kind of the tables");
+        let fault = kind.fault;
+        let mut draw = self.seed.draw(Purpose::Fault, number as u64, 2 * count + 1);
+        let seat = draw.place(self.nodes.len());
+        self.log.line(self.now, self.trace.steps(), &[seat], || {
+            format!("{fault} strikes n{seat}")
+        });
+        let unit = self.options.unit();
+        let hears = |world: &Self, seat: usize| world.nodes[seat].paused_until <= world.now;
+        match fault {
+            Fault::P1 if self.nodes[seat].process().is_some() => {
+                self.counters.count(fault);
+                self.crash_for_a_while(seat);
+            }
+            Fault::P2 => {
+                let seat = self.leader().filter(|_| draw.percent(60)).unwrap_or(seat);
+                let (effects, at_log) = (draw.below(12), draw.percent(50));
+                if let Some(process) = self.nodes[seat].process_mut() {
+                    if at_log {
+                        process.log_fuse = true;
+                    } else {
+                        process.fuse = Some(effects);
+                    }
+                }
+            }
+            Fault::P4 => {
+                self.counters.count(fault);
+                for seat in 0..self.nodes.len() {
+                    let downtime = Duration::from_nanos(draw.below(nanos(unit)));
+                    if !matches!(self.nodes[seat].life, Life::Down) {
+                        self.crash(seat, Some(downtime));
+                    }
+                }
+            }
+            Fault::P5 if self.nodes[seat].process().is_some() => {
+                self.counters.count(fault);
+                self.nodes[seat].paused_until = self.now + process::pause(unit, &mut draw);
+            }
+            Fault::C5 => {
+                let seat = self.leader().filter(|_| draw.percent(60)).unwrap_or(seat);
+                if self.nodes[seat].process().is_none() {
+                    return Ok(());
+                }
+                self.counters.count(fault);
+                // Longer than it takes to elect another, mostly.
+                let span = process::pause(unit, &mut draw) + unit;
+                let until = self.now + span;
+                self.nodes[seat].clock.suspend(self.now, until);
+                self.nodes[seat].paused_until = until;
+                // It does not know how long it was gone, and nobody can tell it at once.
+                let told = until + Duration::from_nanos(draw.below(2 * nanos(unit)));
+                match draw.below(3) {
+                    0 => {}
+                    1 => self.network.cut_off(seat, self.now, told),
+                    _ => self.network.clog(seat, told),
+                }
+            }
+            Fault::P7 if hears(self, seat) => {
+                self.counters.count(fault);
+                return self.stranger(seat, &mut draw);
+            }
+            Fault::P9 if hears(self, seat) => {
+                let incarnation = self.nodes[seat].incarnation;
+                let Some(process) = self.nodes[seat].process_mut() else {
+                    return Ok(());
+                };
+                if !process.stopping {
+                    process.stopping = true;
+                    self.counters.count(fault);
+                    let at = self.now + unit * 4;
+                    self.queue.push(at, Event::Stopped { seat, incarnation });
+                    return self.input(seat, Input::Shutdown);
+                }
+            }
+            Fault::P1 | Fault::P5 | Fault::P7 | Fault::P9 => {}
+            Fault::M8 => {
+                let to = self.nodes[seat].id;
+                if let Some(leader) = self.leader().filter(|&seat| hears(self, seat)) {
+                    self.counters.count(fault);
+                    return self.input(leader, Input::Transfer { to });
+                }
+            }
+            Fault::C1 | Fault::C2 => {
+                self.counters.count(fault);
+                let mean = *draw.pick(&[1_000_000_000, 1 << 55]);
+                let by = draw.skewed(mean);
+                let by = i64::try_from(by).unwrap_or(i64::MAX);
+                self.nodes[seat]
+                    .clock
+                    .jump(if fault == Fault::C1 { by } else { -by });
+            }
+            Fault::C3 => {
+                self.counters.count(fault);
+                let now = self.now;
+                self.nodes[seat]
+                    .clock
+                    .change_rate(now, &self.dials, &mut draw);
+                if let Some(process) = self.nodes[seat].process_mut() {
+                    process.alarm.0 = None;
+                }
+                self.set_alarm(seat);
+            }
+            Fault::D12 => {
+                self.nodes[seat].disk.borrow_mut().set_full(true);
+                let until = self.now + Duration::from_nanos(draw.skewed(2 * nanos(unit)));
+                self.queue.push(until, Event::Unfull { seat });
+            }
+            Fault::N6 | Fault::N7 | Fault::N8 | Fault::N9 | Fault::N12 | Fault::N14 => {
+                self.network
+                    .strike(fault, self.now, &mut draw, &mut self.counters);
+            }
+            Fault::N1
+            | Fault::N2
+            | Fault::N3
+            | Fault::N4
+            | Fault::N5
+            | Fault::N10
+            | Fault::D1
+            | Fault::D2
+            | Fault::D3
+            | Fault::D4
+            | Fault::D5
+            | Fault::D6
+            | Fault::D7
+            | Fault::D8
+            | Fault::D15
+            | Fault::C6
+            | Fault::P3
+            | Fault::P6 => unreachable!("{fault} does not strike now and then"),
+        }
+        Ok(())
+    }
+
+    /// T4: every 2 E the leader goes.
+    pub(super) fn kill_leader(&mut self, count: u64) -> Verdict {
+        if self.heal.is_some() {
+            return Ok(());
+        }
+        let unit = self.options.unit();
+        self.checks.churned(self.now, unit * 20)?;
+        if let Some(seat) = self.leader() {
+            self.counters.count(Fault::P1);
+            let mut draw = self.seed.draw(Purpose::Fault, 1 << 33, count);
+            let downtime = Duration::from_nanos(draw.between(nanos(unit) / 4, nanos(unit)));
+            self.crash(seat, Some(downtime));
+        }
+        let count = count + 1;
+        self.queue
+            .push(self.now + unit * 2, Event::KillLeader { count });
+        Ok(())
+    }
+
+    pub(super) fn expects_strangers(&mut self, seat: usize) -> bool {
+        let process = self.nodes[seat].process_mut().expect("it just spoke");
+        let expected = process.strangers > 0;
+        process.strangers = process.strangers.saturating_sub(1);
+        expected
+    }
+
+    /// P7: a message of another cluster, or from or to a disk that was replaced. It must change
+    /// nothing (DESIGN.md §4).
+    fn stranger(&mut self, seat: usize, draw: &mut Draw) -> Verdict {
+        let from = draw.place(self.nodes.len());
+        let (from_id, own) = (self.nodes[from].id, self.nodes[seat].id);
+        let local = self.nodes[seat].clock.read(self.now);
+        let disk = |id| self.birth.founder(id).expect("all are founders").disk;
+        let (mut from_disk, mut to_disk) = (disk(from_id), disk(own));
+        let mut birth = self.birth.hash();
+        match draw.below(3) {
+            0 => birth ^= 1,
+            1 => from_disk.0 ^= 1 << 64,
+            _ => to_disk.0 ^= 1 << 64,
+        }
+        let Some(process) = self.nodes[seat].process_mut() else {
+            return Ok(());
+        };
+        let raft = process.replica.raft();
+        let last = LogId {
+            term: raft.hard_state().term.next(),
+            index: Index(raft.last().index.0 + 9),
+        };
+        let (transfer, entries) = (true, [].into());
+        let append = MessageBody::Append {
+            previous: raft.last(),
+            entries,
+            committed: raft.last().index,
+            round: 0,
+        };
+        let vote = MessageBody::Vote { last, transfer };
+        let bodies = [
+            vote,
+            append,
+            MessageBody::TimeoutNow,
+            MessageBody::PreVote { last },
+        ];
+        let message = Message {
+            birth,
+            from_disk,
+            to_disk,
+            term: Term(raft.hard_state().term.0 + draw.below(3)),
+            body: draw.pick(&bodies).clone(),
+        };
+        let before = self.checks.strange(&process.replica);
+        let from = from_id;
+        process.strangers += 1;
+        let input = Input::Receive { from, message };
+        process.replica.step(local, input);
+        let after = self.checks.strange(&process.replica);
+        if before != after {
+            let what = format!("n{seat} was {before:?} and, after a stranger spoke, is {after:?}");
+            return Err(Violation::new("P7", &[seat], what));
+        }
+        self.take_turn(seat)
+    }
+
+    pub(super) fn schedule_fork(&mut self, count: u64) {
+        let mut draw = self.seed.draw(Purpose::Fork, count, 0);
+        let after = draw.skewed(nanos(self.options.unit()) * self.options.fork_every);
+        self.queue.push(
+            self.now + Duration::from_nanos(after),
+            Event::Fork { count },
+        );
+    }
+
+    /// R11: what if all lost power now?
+    pub(super) fn fork(&mut self, count: u64) -> Verdict {
+        if self.heal.is_some() {
+            return Ok(());
+        }
+        self.schedule_fork(count + 1);
+        if !self.checks.are_on() {
+            return Ok(());
+        }
+        let mut images = Vec::new();
+        for (seat, node) in self.nodes.iter().enumerate() {
+            let mut draw = self.seed.draw(Purpose::Fork, count, seat as u64 + 1);
+            let (disk, tables) = node.fork(&self.dials, &mut draw, &mut Counters::default());
+            let (birth, limits) = (&self.birth, self.limits);
+            let opening = recover(birth, node.id, &disk, &tables, limits, node.impaired, 0);
+            match opening {
+                Ok((opening, _)) => images.push(
+                    Image::recovered(
+                        opening.hard_state,
+                        opening.store.applied(),
+                        opening.log_start,
+                        &opening.entries,
+                    )
+                    .owing(opening.held),
+                ),
+                Err(what) => {
+                    let what = format!("n{seat} could not start after a power cut: {what}");
+                    return Err(Violation::new("R11", &[seat], what));
+                }
+            }
+        }
+        self.checks.forked(&images)
+    }
+}
