@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use crate::ids::LogId;
 use crate::output::Write;
 use crate::raft::{Entry, Message, MessageBody};
+use crate::snapshot::{SnapshotFrame, SnapshotReply};
 
 /// The version this code writes, and the only one it reads.
 pub const VERSION: u8 = 1;
@@ -29,6 +30,8 @@ pub const HEADER_BYTES: usize = 10;
 
 const TAG_MESSAGE: u8 = b'm';
 const TAG_WRITE: u8 = b'w';
+const TAG_SNAPSHOT: u8 = b's';
+const TAG_REPLY: u8 = b'r';
 
 /// Where the checksum stands in the header: all before it, and the body, is under it.
 const CHECKSUM_AT: usize = 6;
@@ -132,6 +135,50 @@ pub fn decode_write(bytes: &[u8]) -> Result<Write, DecodeError> {
     } else {
         Err(DecodeError::Malformed)
     }
+}
+
+/// The bytes of a piece of a snapshot.
+///
+/// # Panics
+/// Where they are more than [`FRAME_BYTES_MAX`].
+#[must_use]
+pub fn encode_snapshot(frame: &SnapshotFrame) -> Vec<u8> {
+    const SLACK: usize = 64;
+    let hint = match frame {
+        SnapshotFrame::Header(header) => SLACK * header.slices.len(),
+        SnapshotFrame::Slice { bytes, .. } => bytes.len(),
+        SnapshotFrame::Rows(rows) => {
+            let row = |(key, row): &(Vec<u8>, Vec<u8>)| key.len() + row.len() + 10;
+            rows.iter().map(row).sum()
+        }
+        SnapshotFrame::End { .. } => 0,
+    };
+    encode(TAG_SNAPSHOT, frame, SLACK + hint)
+}
+
+/// The piece of a snapshot in `bytes`, all of them.
+///
+/// # Errors
+/// The peer erred: see [`DecodeError`].
+pub fn decode_snapshot(bytes: &[u8]) -> Result<SnapshotFrame, DecodeError> {
+    decode(TAG_SNAPSHOT, bytes)
+}
+
+/// The bytes of what the receiver of a snapshot says.
+///
+/// # Panics
+/// Where they are more than [`FRAME_BYTES_MAX`].
+#[must_use]
+pub fn encode_snapshot_reply(reply: &SnapshotReply) -> Vec<u8> {
+    encode(TAG_REPLY, reply, 64)
+}
+
+/// What the receiver of a snapshot says in `bytes`, all of them.
+///
+/// # Errors
+/// The peer erred: see [`DecodeError`].
+pub fn decode_snapshot_reply(bytes: &[u8]) -> Result<SnapshotReply, DecodeError> {
+    decode(TAG_REPLY, bytes)
 }
 
 /// The length in bytes of the frame that begins with `bytes`, header included; `None` while too few

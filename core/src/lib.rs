@@ -12,7 +12,8 @@
 //! | [`raft`] | consensus on the log: elections, replication, reads, what is durable |
 //! | [`store`] | what the log does: keys, leases, history, watches, answers to retries |
 //! | [`wal`] | the log on disk, over a small trait of files; what recovery makes of damage |
-//! | [`codec`] | messages and writes as bytes |
+//! | [`codec`] | messages, writes and snapshots as bytes |
+//! | [`snapshot`] | the order of a snapshot's pieces, and where to go on after a break |
 //! | [`BirthRecord`] | who founded the cluster |
 //!
 //! # Invariants
@@ -96,6 +97,7 @@ mod output;
 pub mod raft;
 mod replica;
 pub mod rng;
+pub mod snapshot;
 pub mod store;
 pub mod time;
 pub mod wal;
