@@ -18,6 +18,7 @@ use crate::ids::LogId;
 use crate::output::Write;
 use crate::raft::{Entry, Message, MessageBody};
 use crate::snapshot::{SnapshotFrame, SnapshotReply};
+use crate::store::Value;
 
 /// The version this code writes, and the only one it reads.
 pub const VERSION: u8 = 1;
@@ -148,7 +149,7 @@ pub fn encode_snapshot(frame: &SnapshotFrame) -> Vec<u8> {
         SnapshotFrame::Header(header) => SLACK * header.slices.len(),
         SnapshotFrame::Slice { bytes, .. } => bytes.len(),
         SnapshotFrame::Rows(rows) => {
-            let row = |(key, row): &(Vec<u8>, Vec<u8>)| key.len() + row.len() + 10;
+            let row = |(key, row): &(Value, Value)| key.len() + row.len() + 10;
             rows.iter().map(row).sum()
         }
         SnapshotFrame::End { .. } => 0,
@@ -314,7 +315,7 @@ mod tests {
     use crate::ids::{Index, Term, WriteSeq};
     use crate::output::HardState;
     use crate::raft::Payload;
-    use crate::store::{Command, Content, Operation, Path, Put, Value, When};
+    use crate::store::{Command, Content, Operation, Path, Put, When};
     use crate::time::{ClusterTime, Duration};
 
     /// The bench of this is the buffer that never grows: one allocation for each message.

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::LogId;
-use crate::store::SliceId;
+use crate::store::{SliceId, Value};
 
 /// What a snapshot is. Two with equal headers are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,10 +53,10 @@ pub enum SnapshotFrame {
         /// Where in the file it begins.
         offset: u64,
         /// What it is.
-        bytes: Vec<u8>,
+        bytes: Value,
     },
     /// The next rows, ascending by key.
-    Rows(Vec<(Vec<u8>, Vec<u8>)>),
+    Rows(Vec<(Value, Value)>),
     /// That was all.
     End {
         /// How many rows there are in all.
@@ -108,7 +108,7 @@ pub enum Cursor {
     /// The next row is the first one after this key.
     Rows {
         /// The last key that arrived; `None` is before the first.
-        after: Option<Vec<u8>>,
+        after: Option<Value>,
         /// How many rows arrived.
         count: u64,
     },
@@ -124,12 +124,12 @@ pub enum Part {
         /// Which slice.
         id: SliceId,
         /// What.
-        bytes: Vec<u8>,
+        bytes: Value,
         /// Whether that completes it.
         is_last: bool,
     },
     /// Put these rows into the tables.
-    Rows(Vec<(Vec<u8>, Vec<u8>)>),
+    Rows(Vec<(Value, Value)>),
     /// Verify it, and load it.
     End,
 }
@@ -240,7 +240,7 @@ impl Assembly {
         &mut self,
         place: u32,
         offset: u64,
-        bytes: Vec<u8>,
+        bytes: Value,
     ) -> Result<Part, &'static str> {
         let next = Cursor::Slice { place, offset };
         if self.cursor != next || bytes.is_empty() {
@@ -261,7 +261,7 @@ impl Assembly {
         Ok(Part::Slice { id, bytes, is_last })
     }
 
-    fn accept_rows(&mut self, rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Part, &'static str> {
+    fn accept_rows(&mut self, rows: Vec<(Value, Value)>) -> Result<Part, &'static str> {
         let Cursor::Rows { after, count } = &mut self.cursor else {
             return Err("rows where something else comes next");
         };
@@ -308,12 +308,12 @@ mod tests {
         SnapshotFrame::Slice {
             place,
             offset,
-            bytes: bytes.to_vec(),
+            bytes: Value::new(bytes),
         }
     }
 
     fn rows(keys: &[&str]) -> SnapshotFrame {
-        let row = |key: &&str| (key.as_bytes().to_vec(), vec![0]);
+        let row = |key: &&str| (Value::from(*key), Value::new(&[0]));
         SnapshotFrame::Rows(keys.iter().map(row).collect())
     }
 
@@ -374,7 +374,7 @@ mod tests {
         let SnapshotReply::From { cursor, .. } = assembly.resume() else {
             panic!("it goes on");
         };
-        let after = Some(b"b".to_vec());
+        let after = Some(Value::from("b"));
         assert_eq!(cursor, Cursor::Rows { after, count: 2 });
     }
 

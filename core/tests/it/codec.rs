@@ -6,19 +6,24 @@ use std::{env, fs};
 
 use proptest::prelude::*;
 use quorate_core::codec::{
-    DecodeError, FRAME_BYTES_MAX, HEADER_BYTES, decode_message, decode_write, encode_message,
+    DecodeError, FRAME_BYTES_MAX, HEADER_BYTES, decode_message, decode_snapshot,
+    decode_snapshot_reply, decode_write, encode_message, encode_snapshot, encode_snapshot_reply,
     encode_write, frame_bytes,
 };
 use quorate_core::raft::{
     AppendOutcome, Configuration, Entry, Forwarded, Message, MessageBody, Payload,
 };
 use quorate_core::rng::Rng;
+use quorate_core::snapshot::{
+    Cursor, SliceFile, SnapshotFrame, SnapshotHeader, SnapshotRefusal, SnapshotReply,
+};
 use quorate_core::store::{
     Append, ClientRequest, Command, Compare, Content, Delete, Operation, Path, Publish, Put, Scope,
     Settings, Value, When,
 };
 use quorate_core::{
-    ClusterTime, DiskId, Duration, HardState, Index, LogId, NodeId, Revision, Term, Write, WriteSeq,
+    ChangeId, ClusterTime, DiskId, Duration, HardState, Index, LogId, NodeId, Revision, Term,
+    Write, WriteSeq,
 };
 
 fn id(term: u64, index: u64) -> LogId {
@@ -206,6 +211,62 @@ fn commands() -> Vec<(&'static str, Command)> {
     ]
 }
 
+fn snapshot_frames() -> Vec<(&'static str, SnapshotFrame)> {
+    let slice = |revision, bytes| SliceFile {
+        id: ChangeId {
+            revision: Revision(revision),
+            sub: 1,
+        },
+        bytes,
+    };
+    let header = SnapshotHeader {
+        last: id(3, 300),
+        hash: u128::MAX,
+        slices: vec![slice(2, Some(300)), slice(9, None)],
+    };
+    let bytes = Value::from("bytes");
+    let rows = vec![(Value::from("a"), Value::from("1"))];
+    let (place, offset) = (1, 300);
+    vec![
+        ("Header", SnapshotFrame::Header(header)),
+        (
+            "Slice",
+            SnapshotFrame::Slice {
+                place,
+                offset,
+                bytes,
+            },
+        ),
+        ("Rows", SnapshotFrame::Rows(rows)),
+        ("End", SnapshotFrame::End { rows: 300 }),
+    ]
+}
+
+fn snapshot_replies() -> Vec<(&'static str, SnapshotReply)> {
+    let from = |cursor| SnapshotReply::From {
+        cursor,
+        have: vec![0, 300],
+    };
+    let slice = Cursor::Slice {
+        place: 1,
+        offset: 300,
+    };
+    let rows = Cursor::Rows {
+        after: Some(Value::from("a")),
+        count: 300,
+    };
+    let refused = SnapshotReply::Refused;
+    vec![
+        ("From Slice", from(slice)),
+        ("From Rows", from(rows)),
+        ("From End", from(Cursor::End)),
+        ("Received", SnapshotReply::Received),
+        ("Refused Busy", refused(SnapshotRefusal::Busy)),
+        ("Refused Damaged", refused(SnapshotRefusal::Damaged)),
+        ("Refused Disk", refused(SnapshotRefusal::Disk)),
+    ]
+}
+
 fn write(payload: Payload) -> Write {
     Write {
         seq: WriteSeq(400),
@@ -239,6 +300,12 @@ fn the_bytes_stay_what_they_are() {
         ..write(Payload::Empty)
     };
     line("Write install", &encode_write(&install));
+    for (name, frame) in snapshot_frames() {
+        line(&format!("Snapshot {name}"), &encode_snapshot(&frame));
+    }
+    for (name, reply) in snapshot_replies() {
+        line(&format!("Reply {name}"), &encode_snapshot_reply(&reply));
+    }
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/codec.txt");
     if env::var_os("UPDATE_EXPECT").is_some() {
         fs::write(path, &text).unwrap();
@@ -259,6 +326,17 @@ fn every_variant_comes_back() {
     for (name, payload) in payloads() {
         let write = write(payload);
         assert_eq!(decode_write(&encode_write(&write)), Ok(write), "{name}");
+    }
+    for (name, frame) in snapshot_frames() {
+        assert_eq!(
+            decode_snapshot(&encode_snapshot(&frame)),
+            Ok(frame),
+            "{name}"
+        );
+    }
+    for (name, reply) in snapshot_replies() {
+        let bytes = encode_snapshot_reply(&reply);
+        assert_eq!(decode_snapshot_reply(&bytes), Ok(reply), "{name}");
     }
 }
 
