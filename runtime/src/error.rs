@@ -1,6 +1,7 @@
 //! What goes wrong outside core, by whose turn it is.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -86,6 +87,20 @@ pub enum StartError {
         /// The directory.
         path: PathBuf,
         /// The store's answer.
+        what: String,
+    },
+    /// Nobody can be heard at this address. The operator frees it, or names another one.
+    #[error("cannot listen for peers on {address} (UDP): {source}; see --listen-peer-urls")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The certificates for peers are not as they should be. The operator mends the files.
+    #[error("TLS between peers: {what}")]
+    PeerTls {
+        /// Which file, and what is wrong with it.
         what: String,
     },
 }

@@ -35,10 +35,8 @@
 //! | `files.rs` | real files under core's log, slices and small files |
 //! | `recover.rs` | from a directory to the state a replica opens with |
 //! | `shutdown.rs` | starting the threads and ending them in order |
+//! | `transport/` | what members say to each other, over QUIC |
 //! | `metrics/`, `config.rs`, `error.rs` | counters, options, errors by whose turn it is |
-//!
-//! Absent on purpose: the transport between members (QUIC), which will be `transport/` beside the
-//! driver. A cluster of one sends nothing.
 #![forbid(unsafe_code)]
 
 mod callers;
@@ -63,6 +61,8 @@ mod tables;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[expect(dead_code, reason = "the flow that starts a cluster calls it")]
+mod transport;
 mod view;
 mod wal;
 mod watcher;
@@ -72,5 +72,6 @@ pub use error::{Damage, Fatal, StartError};
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use node::{Node, WatchError};
 pub use shutdown::{Running, start};
+pub use transport::PeerTls;
 pub use view::View;
 pub use watcher::{Notice, WatchEnd, WatchItem, Watcher};
