@@ -28,7 +28,6 @@ pub struct Metrics {
     pub(crate) store: StoreMetrics,
     pub(crate) log: LogMetrics,
     pub(crate) checkpoint: CheckpointMetrics,
-    #[expect(dead_code, reason = "the flow that starts a cluster hands it on")]
     pub(crate) peers: Arc<PeerMetrics>,
     /// The longest time the driver was busy without looking at its inbox, since start: what a
     /// request may have waited for nothing. In nanoseconds.

@@ -18,7 +18,7 @@ use quorate_core::{Config, Duration, RequestError, Revision};
 
 use crate::files::Room;
 use crate::node::Node;
-use crate::shutdown::{Running, start_blocking};
+use crate::shutdown::{Running, start_in};
 use crate::watcher::WatchItem;
 use crate::{Options, StartError};
 
@@ -54,7 +54,7 @@ async fn try_open(directory: &FilePath) -> Result<(Node, Running), StartError> {
 }
 
 async fn open_with(options: Options, room: Room) -> Result<(Node, Running), StartError> {
-    let (node, running) = start_blocking(options, room)?;
+    let (node, running) = start_in(options, room).await?;
     loop {
         match get(&node, "/").await {
             Ok(_) => return Ok((node, running)),
