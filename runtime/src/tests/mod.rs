@@ -1,6 +1,7 @@
 //! Whole members in scratch directories: started, used, stopped, killed, damaged, and started
 //! again.
 
+mod cluster;
 mod damage;
 mod directory;
 mod full;
