@@ -365,7 +365,7 @@ impl Driver {
         }
     }
 
-    fn view(&mut self, now: Instant) -> View {
+    fn view(&self, now: Instant) -> View {
         let (_, since) = self.leader;
         let view = View::of(&self.replica, now.since(since), &self.traffic);
         let metrics = &self.shared.metrics.raft;

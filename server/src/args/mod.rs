@@ -1,4 +1,4 @@
-//! The command line: etcd's own flags, as far as one member uses them, and quorate's.
+//! The command line: etcd's own flags, as far as they are served, and quorate's.
 //!
 //! Flags take one dash or two, `--flag=value` or `--flag value`, and Go's booleans; a repeated flag
 //! counts as given last. Each can also come from the environment, as `QUORATE_FLAG_NAME` or
