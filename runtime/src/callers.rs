@@ -4,8 +4,30 @@ use std::collections::BTreeMap;
 
 use quorate_core::store::Response;
 use quorate_core::{Duration, Instant, RequestError, RequestId};
+use tokio::sync::oneshot;
 
-use crate::driver::Reply;
+/// Where the answer to a request goes.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// As it is.
+    Plain(oneshot::Sender<Result<Response, RequestError>>),
+    /// With what [`Raft::age`](quorate_core::raft::Raft::age) says when it is given.
+    Aged(oneshot::Sender<Result<(Response, Option<Duration>), RequestError>>),
+}
+
+impl Reply {
+    /// Gives the answer. The client may have gone away meanwhile.
+    fn send(self, result: Result<Response, RequestError>, age: impl FnOnce() -> Option<Duration>) {
+        match self {
+            Self::Plain(reply) => {
+                let _ = reply.send(result);
+            }
+            Self::Aged(reply) => {
+                let _ = reply.send(result.map(|response| (response, age())));
+            }
+        }
+    }
+}
 
 /// Requests without an answer yet, oldest first: ids rise with time, and all wait equally long, so
 /// the first in line is always the next to run out of time. That costs no timer per request.
@@ -40,10 +62,14 @@ impl Callers {
     }
 
     /// Gives the answer, if it is still waited for.
-    pub(crate) fn answer(&mut self, request: RequestId, result: Result<Response, RequestError>) {
+    pub(crate) fn answer(
+        &mut self,
+        request: RequestId,
+        result: Result<Response, RequestError>,
+        age: impl FnOnce() -> Option<Duration>,
+    ) {
         if let Some(caller) = self.waiting.remove(&request) {
-            // The client may have gone away meanwhile.
-            let _ = caller.reply.send(result);
+            caller.reply.send(result, age);
         }
     }
 
@@ -54,7 +80,7 @@ impl Callers {
             && first.get().until <= now
         {
             let (request, caller) = first.remove_entry();
-            let _ = caller.reply.send(Err(RequestError::Dropped));
+            caller.reply.send(Err(RequestError::Dropped), || None);
             timed_out.push(request);
         }
         timed_out
@@ -79,16 +105,16 @@ mod tests {
         let mut callers = Callers::new(Duration::from_nanos(10));
         let (first, mut first_answer) = oneshot::channel();
         let (second, mut second_answer) = oneshot::channel();
-        let first = callers.add(Instant(0), first);
-        let second = callers.add(Instant(5), second);
+        let first = callers.add(Instant(0), Reply::Plain(first));
+        let second = callers.add(Instant(5), Reply::Plain(second));
         assert_eq!(callers.deadline(), Some(Instant(10)));
         assert_eq!(callers.time_out(Instant(10)), [first]);
         assert_eq!(first_answer.try_recv(), Ok(Err(RequestError::Dropped)));
         assert_eq!(callers.deadline(), Some(Instant(15)));
-        callers.answer(second, Err(RequestError::Busy));
+        callers.answer(second, Err(RequestError::Busy), || None);
         assert_eq!(second_answer.try_recv(), Ok(Err(RequestError::Busy)));
         assert_eq!(callers.deadline(), None);
         // An answer that comes too late is nobody's.
-        callers.answer(second, Err(RequestError::Busy));
+        callers.answer(second, Err(RequestError::Busy), || None);
     }
 }

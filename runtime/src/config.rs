@@ -1,22 +1,31 @@
 //! What the caller decides about one member.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use quorate_core::wal::WalLimits;
 use quorate_core::{Config, Duration};
+
+use crate::transport::PeerTls;
 
 /// Everything [`start`](crate::start) needs to know.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where everything is kept. Nothing is read or written outside it.
     pub data_dir: PathBuf,
-    /// This member's name, `--name`. Counts when a directory is formatted; afterwards the birth
-    /// record holds it.
+    /// This member's name, `--name`, which must be in `cluster`. Counts until the member is born;
+    /// afterwards the birth record holds it, as it does the next two.
     pub name: String,
-    /// `--initial-cluster-token`. Counts when a directory is formatted.
+    /// `--initial-cluster-token`. Counts until the member is born.
     pub token: String,
-    /// Where peers reach this member. Counts when a directory is formatted.
-    pub peer_urls: Vec<String>,
+    /// All founders by name, this member included, each with the URLs where peers reach it. Counts
+    /// until the member is born.
+    pub cluster: BTreeMap<String, Vec<String>>,
+    /// Where peers are heard, by UDP. A member that is alone listens nowhere.
+    pub peer_listen: Vec<SocketAddr>,
+    /// How members prove that the network may be theirs.
+    pub peer_tls: PeerTls,
     /// Whether a missing or empty directory becomes a new member's: `--initial-cluster-state new`.
     /// Otherwise it is refused, since it may be the wrong one, or a disk that was not mounted.
     pub format: bool,
@@ -42,11 +51,15 @@ impl Options {
     /// The defaults for a single member in `data_dir`, which is formatted if it is empty.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let name = "default".to_owned();
+        let peer_urls = vec!["http://localhost:2380".to_owned()];
         Self {
             data_dir: data_dir.into(),
-            name: "default".to_owned(),
+            cluster: BTreeMap::from([(name.clone(), peer_urls)]),
+            name,
             token: "etcd-cluster".to_owned(),
-            peer_urls: vec!["http://localhost:2380".to_owned()],
+            peer_listen: Vec::new(),
+            peer_tls: PeerTls::SelfMade,
             format: true,
             core: Config::default(),
             wal: WalLimits::default(),

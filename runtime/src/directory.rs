@@ -4,7 +4,7 @@
 //! lock           held as long as a process uses the directory
 //! version        written last when the directory is made: without it nothing else counts
 //! identity       the disk's id and the member's key pair
-//! birth          who founded the cluster
+//! birth          what this member knows of who founds the cluster, and whether it is born
 //! CURRENT        which generation of tables counts
 //! tables.<gen>/  the table store: the last checkpoint
 //! wal/           the log since then, at least
@@ -16,8 +16,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use quorate_core::BirthState;
 use quorate_core::wal::{FileError, Wal, WalError, small};
-use quorate_core::{BirthRecord, Founder};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -28,7 +28,7 @@ use crate::identity::Identity;
 use crate::tables::Tables;
 
 /// The format of the directory. Another number is another program's.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const LOCK: &str = "lock";
 const VERSION: &str = "version";
@@ -97,21 +97,29 @@ impl Home {
         Ok(home)
     }
 
-    /// The identity and the birth record, checked against each other.
-    pub(crate) fn identity(&self) -> Result<(Identity, BirthRecord), StartError> {
+    /// The identity, and what is known of the cluster's birth, checked against each other.
+    pub(crate) fn identity(&self) -> Result<(Identity, BirthState), StartError> {
         let identity: Identity = self.load(IDENTITY)?;
-        let birth: BirthRecord = self.load(BIRTH)?;
+        let state: BirthState = self.load(BIRTH)?;
         let key = identity
             .public_key()
             .ok_or_else(|| Damage::new(&self.path.join(IDENTITY), None, "not a key pair"))?;
-        let founder = birth
-            .node_of(identity.disk)
-            .and_then(|node| birth.founder(node));
-        if founder.is_none_or(|founder| founder.key != key) {
-            let what = "it does not name this disk and its key";
-            return Err(Damage::new(&self.path.join(BIRTH), None, what).into());
+        if state.born {
+            let founder = state.record.as_ref().and_then(|record| {
+                let node = record.node_of(identity.disk)?;
+                record.founder(node)
+            });
+            if founder.is_none_or(|founder| founder.key != key) {
+                let what = "it does not name this disk and its key";
+                return Err(Damage::new(&self.path.join(BIRTH), None, what).into());
+            }
         }
-        Ok((identity, birth))
+        Ok((identity, state))
+    }
+
+    /// Replaces what is known of the cluster's birth, durably.
+    pub(crate) fn set_birth(&self, state: &BirthState) -> Result<(), StartError> {
+        self.store(BIRTH, state)
     }
 
     /// The generation of tables that counts.
@@ -196,18 +204,9 @@ impl Home {
             what: error.what,
         })?;
 
-        let identity = Identity::generate();
-        let founder = Founder {
-            name: options.name.clone(),
-            peer_urls: options.peer_urls.clone(),
-            disk: identity.disk,
-            key: identity.public_key().expect("a key pair just made"),
-        };
-        self.store(IDENTITY, &identity)?;
-        self.store(
-            BIRTH,
-            &BirthRecord::new(options.token.clone(), vec![founder]),
-        )?;
+        self.store(IDENTITY, &Identity::generate())?;
+        // Not born yet, and not missing either: a file that is lost must not look like this.
+        self.set_birth(&BirthState::default())?;
         self.set_generation(1)?;
         // Last: from here on the directory is a member's.
         self.store(VERSION, &FORMAT)
@@ -300,6 +299,16 @@ pub(crate) fn wal_error(directory: &Path, error: WalError) -> StartError {
             found: "a log".to_owned(),
         },
     }
+}
+
+/// Whether the directory at `path` holds a member that is born, for which nothing counts any more of
+/// what its command line says about the cluster. Where it cannot be read, that shows when it is
+/// opened.
+#[must_use]
+pub fn is_born(path: &Path) -> bool {
+    let root = Directory::new(path.to_owned(), Room::default());
+    let body = small::load(&root, BIRTH).unwrap_or_default();
+    postcard::from_bytes(&body).is_ok_and(|state: BirthState| state.born)
 }
 
 fn look(path: &Path) -> Result<Contents, StartError> {

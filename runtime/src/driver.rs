@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use quorate_core::store::{Changes, Command, Filter, Header, Query, Response, SliceId};
+use quorate_core::store::{Changes, Command, Filter, Header, Query, SliceId};
 use quorate_core::{
-    BirthRecord, Duration, Input, Instant, NodeId, Output, Replica, RequestError, Revision, WatchId,
+    BirthRecord, Duration, Input, Instant, NodeId, Output, PeerFault, Replica, RequestError,
+    Revision, WatchId,
 };
 use tokio::sync::oneshot;
-use tracing::{debug, error, warn};
+use tracing::{error, info, warn};
 
-use crate::callers::Callers;
+use crate::birth::Peers;
+use crate::callers::{Callers, Reply};
 use crate::checkpoint::CheckpointMail;
 use crate::clock::Clock;
 use crate::config::Options;
@@ -17,6 +19,8 @@ use crate::error::Fatal;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::streams::Streams;
+use crate::traffic::Traffic;
+use crate::transport::{Arrival, Transport};
 use crate::view::View;
 use crate::wal::LogMail;
 use crate::watcher::{WatchEnd, Watcher};
@@ -29,18 +33,19 @@ const OUTPUTS_PER_ROUND: usize = 1024;
 /// what it would have held.
 const STOP_MAX: Duration = Duration::from_secs(120);
 
+/// After a complaint about peers, so long nothing more is said about them: a hostile one could fill
+/// the log of this process otherwise.
+const FAULT_PAUSE: Duration = Duration::from_secs(10);
+
 /// What the driver and all handles have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) inbox: Inbox<Mail>,
+    pub(crate) inbox: Arc<Inbox<Mail>>,
     pub(crate) id: NodeId,
     pub(crate) birth: BirthRecord,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) watch_credit: u32,
 }
-
-/// The answer to a request.
-pub(crate) type Reply = oneshot::Sender<Result<Response, RequestError>>;
 
 /// What a watch begins with, or how it ended before that.
 pub(crate) type Started = oneshot::Sender<Result<(Header, Watcher), WatchEnd>>;
@@ -66,6 +71,8 @@ pub(crate) enum Mail {
     View { reply: oneshot::Sender<View> },
     /// An operator asks the leader to hand over.
     Transfer { to: NodeId },
+    /// From the transport.
+    Arrival(Arrival),
     /// From another thread of this member, already in core's words.
     Input(Input),
     /// Another thread of this member is dead.
@@ -110,7 +117,12 @@ pub(crate) struct Driver {
     /// When the checkpoint in flight began, and when somebody is told that it takes long.
     checkpoint: Option<(Instant, Instant)>,
     checkpoint_patience: Duration,
-    leader: Option<NodeId>,
+    peers: Peers,
+    traffic: Traffic,
+    /// When the next fault of a peer is told, and how many were not.
+    faults: (Instant, u64),
+    /// Who leads, and since when that is known.
+    leader: (Option<NodeId>, Instant),
     /// When it was asked to stop: since then core finishes what is begun.
     stop: Option<Instant>,
 }
@@ -121,9 +133,14 @@ impl Driver {
         clock: Clock,
         shared: Arc<Shared>,
         workers: Workers,
+        peers: Peers,
         options: &Options,
     ) -> Self {
         Self {
+            peers,
+            traffic: Traffic::default(),
+            faults: (Instant::default(), 0),
+            leader: (None, clock.now()),
             replica,
             clock,
             callers: Callers::new(options.request_timeout),
@@ -132,16 +149,16 @@ impl Driver {
             workers,
             checkpoint: None,
             checkpoint_patience: options.checkpoint_patience,
-            leader: None,
             stop: None,
         }
     }
 
-    /// Runs until the replica has shut down.
+    /// Runs until the replica has shut down. Its last messages may still be on their way then: in
+    /// the transport, which is to be closed.
     ///
     /// # Errors
     /// What stopped it before. The replica is dropped then: what it has not said it never says.
-    pub(crate) fn run(mut self) -> Result<(), Fatal> {
+    pub(crate) fn run(mut self) -> Result<Option<Transport>, Fatal> {
         let mut batch = Vec::new();
         let mut more = true;
         loop {
@@ -164,10 +181,11 @@ impl Driver {
             for request in self.callers.time_out(now) {
                 self.replica.step(now, Input::Cancel { request });
             }
+            self.watch_leader(now);
             self.watch_checkpoint(now);
             self.shared.metrics.paused(self.clock.now().since(now));
             if self.is_over(now)? {
-                return Ok(());
+                return Ok(self.peers.into_transport());
             }
         }
     }
@@ -213,7 +231,11 @@ impl Driver {
                 Input::Unwatch { watch }
             }
             Mail::View { reply } => {
-                let _ = reply.send(self.view());
+                let _ = reply.send(self.view(now));
+                return Ok(());
+            }
+            Mail::Arrival(arrival) => {
+                self.arrive(now, arrival);
                 return Ok(());
             }
             Mail::Transfer { to } => Input::Transfer { to },
@@ -233,6 +255,29 @@ impl Driver {
         };
         self.replica.step(now, input);
         Ok(())
+    }
+
+    fn arrive(&mut self, now: Instant, arrival: Arrival) {
+        match arrival {
+            Arrival::Message {
+                from,
+                message,
+                permit,
+            } => {
+                self.traffic.on_receive(now, from, &message);
+                self.replica.step(now, Input::Receive { from, message });
+                // Only now is there room for the next one.
+                drop(permit);
+            }
+            Arrival::Unreachable { peer } => {
+                self.traffic.on_unreachable(peer);
+                self.replica.step(now, Input::Unreachable { peer });
+            }
+            Arrival::Handshake { .. } | Arrival::Confirmation { .. } => {
+                self.peers.take(arrival);
+                self.peers.answer(now);
+            }
+        }
     }
 
     /// Whether there may be more to do at once.
@@ -260,7 +305,8 @@ impl Driver {
                 if matches!(&result, Err(error) if !matches!(error, RequestError::Store { .. })) {
                     self.shared.metrics.raft.failed.inc();
                 }
-                self.callers.answer(request, result);
+                let age = || self.replica.raft().age(now);
+                self.callers.answer(request, result, age);
             }
             Output::Watching { watch, header } => self.streams.begin(watch, header),
             Output::Notify { watches, event } => self.streams.notify(&watches, event),
@@ -277,19 +323,52 @@ impl Driver {
                 };
                 self.streams.end(watch, end);
             }
-            // There is no transport yet: a single member talks to nobody. A message may be lost.
-            Output::Send { to, message } => debug!(%to, ?message, "no transport"),
-            Output::Fault { peer, fault } => warn!(%peer, ?fault, "a peer broke the rules"),
+            Output::Send { to, message } => {
+                self.traffic.on_send(now, to, &message);
+                self.peers.send(to, message);
+            }
+            Output::Fault { peer, fault } => self.on_fault(now, peer, &fault),
         }
     }
 
-    fn view(&mut self) -> View {
-        let view = View::of(&self.replica);
-        let metrics = &self.shared.metrics.raft;
-        if view.status.leader != self.leader && view.status.leader.is_some() {
-            metrics.leader_changes.inc();
-            self.leader = view.status.leader;
+    fn on_fault(&mut self, now: Instant, peer: NodeId, fault: &PeerFault) {
+        self.shared.metrics.raft.faults.inc();
+        let (next, untold) = &mut self.faults;
+        if *next > now {
+            *untold += 1;
+            return;
         }
+        let birth = &self.shared.birth;
+        let name = birth.founder(peer).map(|founder| founder.name.as_str());
+        let name = name.unwrap_or("a stranger");
+        warn!(%peer, name, %fault, untold = *untold, "a peer broke the rules");
+        self.faults = (now + FAULT_PAUSE, 0);
+    }
+
+    /// Counts changes of the leader as they happen, not when somebody asks.
+    fn watch_leader(&mut self, now: Instant) {
+        let leader = self.replica.raft().leader();
+        if leader == self.leader.0 {
+            return;
+        }
+        self.leader = (leader, now);
+        self.traffic.on_leader_change();
+        let term = self.replica.raft().hard_state().term;
+        match leader {
+            Some(leader) => {
+                self.shared.metrics.raft.leader_changes.inc();
+                let founder = self.shared.birth.founder(leader);
+                let name = founder.map_or("", |founder| founder.name.as_str());
+                info!(%leader, name, %term, "there is a leader");
+            }
+            None => info!(%term, "there is no leader"),
+        }
+    }
+
+    fn view(&self, now: Instant) -> View {
+        let (_, since) = self.leader;
+        let view = View::of(&self.replica, now.since(since), &self.traffic);
+        let metrics = &self.shared.metrics.raft;
         metrics.show(&view.status, self.shared.inbox.len());
         let watchers = self.streams.len();
         self.shared.metrics.store.show(&view.stats, watchers);

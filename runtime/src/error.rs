@@ -1,6 +1,7 @@
 //! What goes wrong outside core, by whose turn it is.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -45,7 +46,8 @@ pub enum StartError {
     },
     /// There is nothing there, and nobody said that a new member shall be made.
     #[error(
-        "{} is empty or missing: is the right disk mounted? To make a new member there, start with \
+        "{} is empty or missing: is the right disk mounted? A member cannot be added to an existing \
+         cluster in this version; to make a member of a new one there, start with \
          --initial-cluster-state new",
         .path.display()
     )]
@@ -67,6 +69,23 @@ pub enum StartError {
         /// What is understood here.
         known: u32,
     },
+    /// The others founded the cluster with another disk in this member's place: this one was wiped
+    /// or replaced meanwhile. The operator removes the old member and adds this one.
+    #[error(
+        "the cluster was founded without the disk that {member} has now: its data directory was \
+         wiped or replaced. Its place is not given back with the name: use `member remove` for the \
+         old {member}, then `member add`"
+    )]
+    NotFounded {
+        /// What this member is called.
+        member: String,
+    },
+    /// The caller's list of founders lacks this member. The operator names it there.
+    #[error("--initial-cluster does not name this member, {member:?}")]
+    NotListed {
+        /// What this member is called.
+        member: String,
+    },
     /// Something is damaged or missing. The operator restores or replaces the member.
     #[error(transparent)]
     Damaged(#[from] Damage),
@@ -86,6 +105,20 @@ pub enum StartError {
         /// The directory.
         path: PathBuf,
         /// The store's answer.
+        what: String,
+    },
+    /// Nobody can be heard at this address. The operator frees it, or names another one.
+    #[error("cannot listen for peers on {address} (UDP): {source}; see --listen-peer-urls")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The certificates for peers are not as they should be. The operator mends the files.
+    #[error("TLS between peers: {what}")]
+    PeerTls {
+        /// Which file, and what is wrong with it.
         what: String,
     },
 }

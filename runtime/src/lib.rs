@@ -20,6 +20,8 @@
 //! - A failed checkpoint costs nothing but log: the changes go back to core, the store is reopened.
 //! - The table store opens only after each of its files has been compared with the sums it keeps
 //!   (`tables/verify.rs`), and what it gives is believed only once the set hash matches.
+//! - Nothing runs before the member is born: the replica is made from the birth record. A member
+//!   that is alone is born without a word, and opens no UDP socket: nobody may talk to it yet.
 //! - Nothing in a data directory is changed before everything in it has been verified; a refusal
 //!   ([`StartError`]) names the file and says what to do. A member never starts empty by accident.
 //!
@@ -34,13 +36,14 @@
 //! | `directory.rs`, `identity.rs` | the data directory, its lock and version; disk id and key |
 //! | `files.rs` | real files under core's log, slices and small files |
 //! | `recover.rs` | from a directory to the state a replica opens with |
+//! | `birth.rs` | a member among its peers: born with them, telling those who still ask |
+//! | `traffic.rs` | appends between members, counted |
 //! | `shutdown.rs` | starting the threads and ending them in order |
+//! | `transport/` | what members say to each other, over QUIC |
 //! | `metrics/`, `config.rs`, `error.rs` | counters, options, errors by whose turn it is |
-//!
-//! Absent on purpose: the transport between members (QUIC), which will be `transport/` beside the
-//! driver. A cluster of one sends nothing.
 #![forbid(unsafe_code)]
 
+mod birth;
 mod callers;
 mod checkpoint;
 mod clock;
@@ -63,14 +66,19 @@ mod tables;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod traffic;
+mod transport;
 mod view;
 mod wal;
 mod watcher;
 
 pub use config::Options;
+pub use directory::is_born;
 pub use error::{Damage, Fatal, StartError};
 pub use metrics::{CONTENT_TYPE, Metrics};
 pub use node::{Node, WatchError};
 pub use shutdown::{Running, start};
+pub use traffic::{Follower, Latency, Traffic};
+pub use transport::PeerTls;
 pub use view::View;
 pub use watcher::{Notice, WatchEnd, WatchItem, Watcher};

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use quorate_core::store::{Command, Filter, Header, Query, Response};
-use quorate_core::{BirthRecord, NodeId, RequestError, Revision};
+use quorate_core::{BirthRecord, Duration, NodeId, RequestError, Revision};
 use tokio::sync::oneshot;
 
+use crate::callers::Reply;
 use crate::driver::{Mail, Shared};
 use crate::inbox::Refused;
 use crate::metrics::Metrics;
@@ -33,6 +34,7 @@ impl Node {
     /// `Dropped` (leadership was lost, the time was over, or the member died) that nobody knows.
     pub async fn propose(&self, command: Command) -> Result<Response, RequestError> {
         let (reply, answer) = oneshot::channel();
+        let reply = Reply::Plain(reply);
         self.offer(Mail::Propose { command, reply })?;
         answer.await.unwrap_or(Err(RequestError::Dropped))
     }
@@ -43,6 +45,23 @@ impl Node {
     /// See [`RequestError`]; whatever it is, the question can be asked again.
     pub async fn read(&self, query: Query) -> Result<Response, RequestError> {
         let (reply, answer) = oneshot::channel();
+        let reply = Reply::Plain(reply);
+        self.offer(Mail::Read { query, reply })?;
+        answer.await.unwrap_or(Err(RequestError::Dropped))
+    }
+
+    /// As [`Node::read`], with how long ago this member had last heard from its leader, or as the
+    /// leader from a quorum, when it answered: so old may a local answer be. `None` where it has
+    /// heard of no leader since it started.
+    ///
+    /// # Errors
+    /// As [`Node::read`].
+    pub async fn read_aged(
+        &self,
+        query: Query,
+    ) -> Result<(Response, Option<Duration>), RequestError> {
+        let (reply, answer) = oneshot::channel();
+        let reply = Reply::Aged(reply);
         self.offer(Mail::Read { query, reply })?;
         answer.await.unwrap_or(Err(RequestError::Dropped))
     }

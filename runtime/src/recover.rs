@@ -5,7 +5,7 @@ use std::thread;
 
 use quorate_core::store::Store;
 use quorate_core::wal::{Recovered, Wal, WalError};
-use quorate_core::{BirthRecord, Index, LogId, Opening};
+use quorate_core::{BirthRecord, Index, LogId, NodeId, Opening};
 use tracing::{info, warn};
 
 use crate::config::Options;
@@ -28,11 +28,12 @@ pub(crate) struct Start {
 ///
 /// # Errors
 /// Whatever cannot be trusted, by name; nothing that counts is changed then.
-pub(crate) fn recover(home: &Home, options: &Options) -> Result<Start, StartError> {
-    let (identity, birth) = home.identity()?;
-    let node = birth
-        .node_of(identity.disk)
-        .expect("the identity was checked against the record");
+pub(crate) fn recover(
+    home: &Home,
+    birth: BirthRecord,
+    node: NodeId,
+    options: &Options,
+) -> Result<Start, StartError> {
     let generation = home.generation()?;
     let directory = home.tables(generation);
 
@@ -253,7 +254,7 @@ mod tests {
     fn damage_does_not_excuse_tables_that_are_too_old() {
         let scratch = Scratch::new();
         let home = Home::open(&Options::new(scratch.path()), Room::default()).expect("made");
-        let (_, birth) = home.identity().expect("just made");
+        let birth = BirthRecord::new("test".to_owned(), vec![crate::testing::founder("alone")]);
         let last = LogId {
             term: Term(1),
             index: Index(500),

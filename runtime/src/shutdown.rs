@@ -3,15 +3,16 @@
 use std::any::Any;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use quorate_core::Replica;
+use quorate_core::{BirthRecord, BirthState, Replica};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task;
 use tracing::{error, info};
 
+use crate::birth::{Peers, Surroundings};
 use crate::checkpoint::Checkpoints;
 use crate::clock::Clock;
 use crate::config::Options;
@@ -25,62 +26,65 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::recover::{Start, recover};
 use crate::reserve::Reserve;
+use crate::transport::Transport;
 use crate::wal::Writer;
 
 /// How long the workers may take to end after the driver: one write or one checkpoint, which a disk
 /// that fails may hold up for ever. They are left behind then; the end of the process ends them.
 const WORKERS_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the last messages may take to leave; then they are lost, as messages may be.
+const FAREWELL: Duration = Duration::from_secs(3);
+
 /// Starts the member in `options.data_dir`, which is made first if it is empty and may be.
 ///
-/// When this returns the member runs; alone, it leads within an election timeout.
+/// When this returns the member is born and runs; alone, it leads within an election timeout. The
+/// birth of several takes as long as the last of them takes to come; meanwhile it is said whom this
+/// one waits for. Dropping the future ends the member, before its birth at once.
 ///
 /// # Errors
 /// See [`StartError`]: each says who has to do what.
 ///
 /// # Panics
-/// Where the limits contradict each other (see [`Options::check`]), or outside a tokio runtime.
+/// Where the limits contradict each other (see [`Options::check`]), or outside a tokio runtime with
+/// time and I/O.
 pub async fn start(options: Options) -> Result<(Node, Running), StartError> {
-    let started = task::spawn_blocking(move || start_blocking(options, Room::default())).await;
-    started.unwrap_or_else(|failed| panic::resume_unwind(failed.into_panic()))
+    start_in(options, Room::default()).await
 }
 
-/// As [`start`], from a thread that may block.
-pub(crate) fn start_blocking(options: Options, room: Room) -> Result<(Node, Running), StartError> {
+/// As [`start`], where a test decides whether the disk is full.
+pub(crate) async fn start_in(options: Options, room: Room) -> Result<(Node, Running), StartError> {
     options.check();
-    let home = Home::open(&options, room)?;
-    let start = recover(&home, &options)?;
-    let shared = Arc::new(Shared {
-        inbox: Inbox::new(options.inbox_max),
-        id: start.opening.node,
-        birth: start.opening.birth.clone(),
-        metrics: Metrics::new(),
-        watch_credit: options.watch_credit,
-    });
+    let inbox = Arc::new(Inbox::new(options.inbox_max));
     let (ended, end) = oneshot::channel();
-    let node = Node::new(Arc::clone(&shared));
+    let (started, start) = oneshot::channel();
     let path = options.data_dir.clone();
     let member = {
-        let shared = Arc::clone(&shared);
+        let inbox = Arc::clone(&inbox);
+        let runtime = Handle::current();
         move || {
-            let result = run(home, start, &options, &shared);
+            let result = live(&options, room, &inbox, &runtime, started);
             if let Err(fatal) = &result {
                 error!(%fatal, "this member stops");
             }
             let _ = ended.send(result);
         }
     };
+    // Whoever drops the future drops this, which ends what has begun.
+    let running = Running { inbox, end };
     Builder::new()
         .name("quorate".to_owned())
         .spawn(member)
         .map_err(|e| StartError::io("start a thread for", &path, e))?;
-    Ok((node, Running { shared, end }))
+    let started = start.await;
+    let node = started.expect("the thread of a member says how its start ended")?;
+    Ok((node, running))
 }
 
 /// A member that runs. Dropped, it is asked to stop, and nobody waits for it.
 #[derive(Debug)]
 pub struct Running {
-    shared: Arc<Shared>,
+    inbox: Arc<Inbox<Mail>>,
     end: oneshot::Receiver<Result<(), Fatal>>,
 }
 
@@ -104,7 +108,7 @@ impl Running {
 
     /// Asks it to take in nothing new, finish what is begun, make a last checkpoint and end.
     pub fn ask_to_stop(&self) {
-        let _ = self.shared.inbox.send(Mail::Shutdown);
+        let _ = self.inbox.send(Mail::Shutdown);
     }
 
     /// Asks it to stop and waits until it has.
@@ -120,7 +124,6 @@ impl Running {
     #[cfg(test)]
     pub(crate) async fn kill(mut self) {
         let _ = self
-            .shared
             .inbox
             .send(Mail::Fatal(Fatal::Log("killed".to_owned())));
         let _ = self.ended().await;
@@ -133,9 +136,89 @@ impl Drop for Running {
     }
 }
 
-/// The life of a member, on its own thread: the driver runs here, its workers beside it.
-fn run(home: Home, start: Start, options: &Options, shared: &Arc<Shared>) -> Result<(), Fatal> {
+/// The life of a member, on its own thread, from a directory to an orderly end.
+fn live(
+    options: &Options,
+    room: Room,
+    inbox: &Arc<Inbox<Mail>>,
+    runtime: &Handle,
+    started: oneshot::Sender<Result<Node, StartError>>,
+) -> Result<(), Fatal> {
     let clock = Clock::start();
+    let metrics = Arc::new(Metrics::new());
+    let prepared = Home::open(options, room).and_then(|home| {
+        let identity_and_state = home.identity()?;
+        Ok((home, identity_and_state))
+    });
+    let prepared = prepared.and_then(|(home, (identity, state))| {
+        let identity = Arc::new(identity);
+        let world = Surroundings {
+            home: &home,
+            options,
+            identity,
+            inbox,
+            metrics: &metrics,
+            runtime,
+            clock,
+        };
+        let begun = begin(&world, state)?;
+        Ok(begun.map(|(start, peers)| (home, start, peers)))
+    });
+    let (home, start, peers) = match prepared {
+        Ok(Some(prepared)) => prepared,
+        Ok(None) => {
+            info!("stopped before this member was born");
+            return Ok(());
+        }
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return Ok(());
+        }
+    };
+    let shared = Arc::new(Shared {
+        inbox: Arc::clone(inbox),
+        id: start.opening.node,
+        birth: start.opening.birth.clone(),
+        metrics,
+        watch_credit: options.watch_credit,
+    });
+    let _ = started.send(Ok(Node::new(Arc::clone(&shared))));
+    run(home, start, peers, clock, options, &shared, runtime)
+}
+
+/// Brings the member to its birth, unless it has that behind it, and recovers it. `None` where it
+/// is asked to stop before it is born.
+fn begin(
+    world: &Surroundings<'_>,
+    state: BirthState,
+) -> Result<Option<(Start, Peers)>, StartError> {
+    let start = |record: BirthRecord| {
+        let node = record.node_of(world.identity.disk);
+        let node = node.expect("nobody is born with a record without its disk");
+        recover(world.home, record, node, world.options)
+    };
+    if let (true, Some(record)) = (state.born, state.record.clone()) {
+        // Peers wait outside: there is nobody to answer them before.
+        let start = start(record)?;
+        return Ok(Some((start, Peers::start(world, state)?)));
+    }
+    let mut peers = Peers::start(world, state)?;
+    let Some(record) = peers.be_born(world)? else {
+        return Ok(None);
+    };
+    Ok(Some((start(record)?, peers)))
+}
+
+/// The driver runs here, its workers beside it.
+fn run(
+    home: Home,
+    start: Start,
+    peers: Peers,
+    clock: Clock,
+    options: &Options,
+    shared: &Arc<Shared>,
+    runtime: &Handle,
+) -> Result<(), Fatal> {
     let workers = Workers {
         // Bounded by core: one write, one checkpoint in flight, one read for each slice.
         log: Arc::new(Inbox::new(usize::MAX)),
@@ -172,7 +255,11 @@ fn run(home: Home, start: Start, options: &Options, shared: &Arc<Shared>) -> Res
         let (shared, workers) = (Arc::clone(shared), workers.clone());
         caught("driver", || {
             let replica = Replica::new(options.core.clone(), start.opening, clock.now());
-            Driver::new(replica, clock, shared, workers, options).run()
+            let driver = Driver::new(replica, clock, shared, workers, peers, options);
+            if let Some(transport) = driver.run()? {
+                farewell(transport, runtime);
+            }
+            Ok(())
         })
     };
 
@@ -203,6 +290,17 @@ fn run(home: Home, start: Start, options: &Options, shared: &Arc<Shared>) -> Res
     }
     info!("stopped");
     result
+}
+
+/// Lets the last messages leave, and closes the connections.
+fn farewell(transport: Transport, runtime: &Handle) {
+    let (done, ended) = mpsc::channel();
+    // Where the runtime is gone this drops the transport, and with it the other end of the channel.
+    runtime.spawn(async move {
+        transport.close().await;
+        let _ = done.send(());
+    });
+    let _ = ended.recv_timeout(FAREWELL);
 }
 
 /// Whether all of `threads` end before `patience` is over.
@@ -254,8 +352,6 @@ fn words(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     #[test]

@@ -6,6 +6,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use quorate_core::{DiskId, Founder};
+
 /// A directory of its own, gone when dropped.
 #[derive(Debug)]
 pub(crate) struct Scratch(PathBuf);
@@ -40,6 +42,16 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Somebody who could found a cluster.
+pub(crate) fn founder(name: &str) -> Founder {
+    Founder {
+        name: name.to_owned(),
+        peer_urls: Vec::new(),
+        disk: DiskId(1),
+        key: [1; 32],
     }
 }
 

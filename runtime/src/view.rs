@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use quorate_core::raft::Status;
 use quorate_core::store::{Member, Settings, StoreStats};
-use quorate_core::{NodeId, Replica, Revision};
+use quorate_core::{Duration, NodeId, Replica, Revision};
+
+use crate::traffic::Traffic;
 
 /// What a member shows of itself.
 #[derive(Clone, Debug)]
@@ -24,10 +26,14 @@ pub struct View {
     pub counts: (usize, usize, usize),
     /// Bytes of history kept, in canonical encoding.
     pub history_bytes: u64,
+    /// How long the leader, or that there is none, has been known.
+    pub leader_for: Duration,
+    /// What went to other members and came from them.
+    pub traffic: Traffic,
 }
 
 impl View {
-    pub(crate) fn of(replica: &Replica) -> Self {
+    pub(crate) fn of(replica: &Replica, leader_for: Duration, traffic: &Traffic) -> Self {
         let store = replica.store();
         Self {
             status: replica.status(),
@@ -37,6 +43,8 @@ impl View {
             oldest: store.oldest(),
             counts: (store.key_count(), store.lease_count(), store.answer_count()),
             history_bytes: store.history_bytes(),
+            leader_for,
+            traffic: traffic.clone(),
         }
     }
 }

@@ -10,20 +10,27 @@ use quorate_core::Config;
 use quorate_core::RequestError;
 use quorate_core::store::{Command, Operation, Publish, Settings};
 use quorate_core::wal::WalLimits;
-use quorate_runtime::{Fatal, Node, Running, StartError};
-use tokio::sync::watch;
+use quorate_runtime::{Fatal, Node, Running, StartError, View};
+use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::app::App;
-use crate::args::Options;
+use crate::args::{Options, UsageError};
 use crate::http::{BindError, Listeners};
 use crate::logging::LogLevel;
 
 /// How long clients get to take what is already theirs when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long to wait for a leader before a member says again who it is.
+/// How long to wait for a leader before a member says again who it is; twice as long each time.
 const ANNOUNCE_PAUSE: Duration = Duration::from_millis(20);
+
+/// The longest such wait.
+const ANNOUNCE_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How many election timeouts clients wait for a leader at the start. Without one they are served
+/// all the same then, what can be.
+const LEADER_PATIENCE: u32 = 4;
 
 /// A member that serves clients.
 #[derive(Debug)]
@@ -37,6 +44,9 @@ pub struct Server {
 /// Why there is no server. The operator acts.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// What the command line says of a new cluster does not hold together.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
     /// Clients cannot be served where they should be.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -63,12 +73,18 @@ pub enum ServeError {
 }
 
 impl Server {
-    /// Takes the addresses, opens the data directory, and waits until the member can serve: whoever
-    /// connects meanwhile waits too.
+    /// Takes the addresses, opens the data directory, and waits until the member can serve: until
+    /// it is born, and then for a while until it knows a leader. Whoever connects meanwhile waits
+    /// too. Dropping the future ends the member.
     ///
     /// # Errors
-    /// See [`ServeError`]. Nothing was changed then.
+    /// See [`ServeError`]. Nothing was changed then, but for the record of a birth under way.
     pub async fn start(options: &Options, log_level: LogLevel) -> Result<Self, ServeError> {
+        if !quorate_runtime::is_born(&options.data_dir) {
+            options.cluster.check_founders()?;
+        } else if options.cluster.is_given {
+            info!("this member is born, so what --initial-... says does not count any more");
+        }
         let listeners = Listeners::bind(&options.listen)?;
         let (node, mut running) = quorate_runtime::start(runtime_options(options)).await?;
         info!(
@@ -77,8 +93,11 @@ impl Server {
             data_dir = %options.data_dir.display(),
             "the member runs"
         );
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(announce(node.clone(), options.clone(), tell));
         tokio::select! {
-            () = announce(&node, options) => {}
+            // Without a leader a member can still tell what it knows.
+            _ = tokio::time::timeout(LEADER_PATIENCE * options.election_timeout, told) => {}
             ended = running.ended() => ended?,
         }
         let app = App::new(
@@ -131,48 +150,59 @@ impl Server {
 }
 
 /// Puts what the flags say into the log: limits that all members must share, and how this member
-/// is called and reached.
-async fn announce(node: &Node, options: &Options) {
-    loop {
-        let Ok(view) = node.view().await else {
-            return;
-        };
-        let settings = Settings {
-            history_age: options.history_age,
-            history_bytes: options.history_bytes,
-            history_events: options.history_events,
-            ..view.settings.clone()
-        };
-        let name = &options.cluster.name;
-        let urls = &options.advertise_client_urls;
-        let published = view.members.get(&node.id());
-        let operation = if settings != view.settings {
-            Operation::Configure(settings)
-        } else if published.is_none_or(|known| known.name != *name || known.client_urls != *urls) {
-            Operation::Publish(Publish {
-                member: node.id(),
-                name: name.clone(),
-                client_urls: urls.clone(),
-            })
-        } else if view.status.leader.is_none() {
+/// is called and reached. Says so on `done` when that is settled, or when another member leads.
+async fn announce(node: Node, options: Options, done: oneshot::Sender<()>) {
+    let mut done = Some(done);
+    let mut pause = ANNOUNCE_PAUSE;
+    while let Ok(view) = node.view().await {
+        let leader = view.status.leader;
+        let Some(operation) = unsaid(&node, &view, &options) else {
+            if leader.is_some() {
+                return;
+            }
             tokio::time::sleep(ANNOUNCE_PAUSE).await;
             continue;
-        } else {
-            return;
         };
         let command = Command {
             client: None,
             operation,
         };
         match node.propose(command).await {
-            Ok(_) => {}
+            Ok(_) => continue,
             Err(RequestError::Stopping) => return,
-            Err(error) => {
-                debug!(%error, "waiting for a leader");
-                tokio::time::sleep(ANNOUNCE_PAUSE).await;
-            }
+            Err(error) => debug!(%error, "this member is not announced yet"),
         }
+        if leader.is_some_and(|leader| leader != node.id()) {
+            // Dropped, it tells as well.
+            drop(done.take());
+            pause = ANNOUNCE_PAUSE_MAX.min(2 * pause);
+        }
+        tokio::time::sleep(pause).await;
     }
+}
+
+/// What the flags say and the log does not.
+fn unsaid(node: &Node, view: &View, options: &Options) -> Option<Operation> {
+    let settings = Settings {
+        history_age: options.history_age,
+        history_bytes: options.history_bytes,
+        history_events: options.history_events,
+        ..view.settings.clone()
+    };
+    if settings != view.settings {
+        return Some(Operation::Configure(settings));
+    }
+    let name = &options.cluster.name;
+    let urls = &options.advertise_client_urls;
+    let published = view.members.get(&node.id());
+    if published.is_some_and(|known| known.name == *name && known.client_urls == *urls) {
+        return None;
+    }
+    Some(Operation::Publish(Publish {
+        member: node.id(),
+        name: name.clone(),
+        client_urls: urls.clone(),
+    }))
 }
 
 fn runtime_options(options: &Options) -> quorate_runtime::Options {
@@ -187,7 +217,9 @@ fn runtime_options(options: &Options) -> quorate_runtime::Options {
     quorate_runtime::Options {
         name: options.cluster.name.clone(),
         token: options.cluster.token.clone(),
-        peer_urls: options.cluster.peer_urls.clone(),
+        cluster: options.cluster.members.clone(),
+        peer_listen: options.cluster.listen.clone(),
+        peer_tls: options.cluster.tls.clone(),
         format: options.cluster.may_format,
         // As long as etcd waits (api/v2.md §18).
         request_timeout: Duration::from_secs(5) + 2 * options.election_timeout,

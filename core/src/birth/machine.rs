@@ -12,6 +12,9 @@ use super::record::{BirthRecord, Founder};
 use crate::ids::DiskId;
 use crate::time::{Duration, Instant};
 
+/// Errors told apart. Reached: later ones are not said.
+const REPORTED_MAX: usize = 256;
+
 /// What must survive a crash: the record this member holds, and whether it is born with it.
 ///
 /// Invariant: who is born has a record.
@@ -391,7 +394,9 @@ impl Birth {
     }
 
     fn report(&mut self, disk: DiskId, error: BirthError) {
-        if self.reported.insert((disk, error.clone())) {
+        // Disks are made up at no cost; what is said of this member's own is always heard.
+        let is_room = self.reported.len() < REPORTED_MAX || disk == self.own.disk;
+        if is_room && self.reported.insert((disk, error.clone())) {
             self.outputs.push_back(BirthOutput::Error(error));
         }
     }

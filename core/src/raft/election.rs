@@ -143,18 +143,8 @@ impl Raft {
     /// Steps down a leader that has not heard from a quorum for an election timeout (thesis §6.2):
     /// its clients shall look for another one.
     pub(super) fn on_check_quorum(&mut self, now: Instant) {
-        let RoleState::Leader(leadership) = &self.role else {
-            unreachable!("only a leader checks its quorum");
-        };
-        let heard = quorum::reached(self.configurations.in_force(), |node| {
-            if node == self.id {
-                return now;
-            }
-            leadership
-                .progress
-                .get(&node)
-                .map_or(Instant::default(), Progress::heard)
-        });
+        let heard = self.quorum_heard(now);
+        let heard = heard.expect("only a leader checks its quorum");
         if now.since(heard) >= self.config.election_timeout {
             self.become_follower(now, self.hard_state.term);
         } else {
@@ -163,12 +153,28 @@ impl Raft {
         }
     }
 
+    /// When a leader last knew of a whole quorum; `None` of any other member.
+    pub(super) fn quorum_heard(&self, now: Instant) -> Option<Instant> {
+        let RoleState::Leader(leadership) = &self.role else {
+            return None;
+        };
+        let heard = |node| {
+            if node == self.id {
+                return now;
+            }
+            let progress = leadership.progress.get(&node);
+            progress.map_or(Instant::default(), Progress::heard)
+        };
+        Some(quorum::reached(self.configurations.in_force(), heard))
+    }
+
     /// Follows nobody yet, in `term`: this one, or a later one.
     pub(super) fn become_follower(&mut self, now: Instant, term: Term) {
         assert!(term >= self.hard_state.term, "the term falls to {term}");
         if term > self.hard_state.term {
             self.enter_term(HardState { term, vote: None });
         }
+        self.heard = self.quorum_heard(now).or(self.heard);
         if let RoleState::Leader(leadership) =
             mem::replace(&mut self.role, RoleState::Follower(None))
         {
@@ -204,6 +210,7 @@ impl Raft {
                 self.role = RoleState::Follower(Some(following));
             }
         }
+        self.heard = Some(now);
         self.arm_election(now);
         Ok(())
     }

@@ -76,6 +76,8 @@ pub struct Raft {
     held: Option<Index>,
     /// The caller needs nothing of the log below here.
     needless_below: Index,
+    /// When the leader of the time was last heard from; or, once leadership was lost, a quorum.
+    heard: Option<Instant>,
     disk_full: bool,
     /// It shall not lead any more.
     stopping: bool,

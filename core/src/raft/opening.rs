@@ -101,6 +101,7 @@ impl Raft {
             applied: opening.applied,
             held: opening.held.filter(|&held| held > persisted),
             needless_below: Index::ZERO,
+            heard: None,
             disk_full: false,
             stopping: false,
             closed: false,

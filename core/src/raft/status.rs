@@ -7,7 +7,7 @@ use crate::ids::{Index, LogId, NodeId, Revision, Term};
 use crate::output::HardState;
 use crate::raft::role::RoleState;
 use crate::raft::{Configuration, Entry, Raft};
-use crate::time::ClusterTime;
+use crate::time::{ClusterTime, Duration, Instant};
 
 /// A replica at one moment: for operators, metrics and the simulator's checks. Reading it changes
 /// nothing.
@@ -97,6 +97,15 @@ impl Raft {
             RoleState::PreCandidate(_) | RoleState::Candidate(_) => None,
             RoleState::Leader(_) => Some(self.id),
         }
+    }
+
+    /// How long ago this member last heard from its leader or, if it leads, from a quorum: so old
+    /// may be what it has applied, besides what is still on its way. `None` where that has not
+    /// happened since it started.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Option<Duration> {
+        let heard = self.quorum_heard(now).or(self.heard);
+        heard.map(|heard| now.since(heard))
     }
 
     /// The last entry of its log.

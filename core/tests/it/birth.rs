@@ -548,3 +548,19 @@ fn a_confirmation_is_repeated_until_born() {
     assert!(matches!(birth.poll(due), Some(BirthOutput::Send { .. })));
     assert!(birth.deadline() > Some(due));
 }
+
+#[test]
+fn made_up_disks_do_not_fill_the_memory() {
+    let listed: BTreeSet<_> = (0..2).map(name).collect();
+    let mut birth = start(&founder(0, 0), &listed, BirthState::default());
+    let mut said = 0;
+    for formatted in 0..1000 {
+        let founder = founder(7, formatted);
+        let challenge = 1;
+        birth.step(BirthInput::Handshake { challenge, founder });
+        while birth.poll(NOW).is_some() {
+            said += 1;
+        }
+    }
+    assert_eq!(said, 256);
+}

@@ -984,3 +984,37 @@ fn ttl_contract_a_leader_stamps_what_it_appends() {
         last = stamp;
     }
 }
+
+/// What a member knows grows old from the last word of its leader on, or of its quorum.
+#[test]
+fn s6_4_a_local_read_knows_its_age() {
+    let mut cluster = Cluster::new(3, 0);
+    assert_eq!(cluster.raft(2).age(cluster.now), None);
+    cluster.elect(1);
+    for node in 1..=3 {
+        assert_eq!(cluster.raft(node).age(cluster.now), Some(Duration::ZERO));
+    }
+    let span = Duration::from_millis(70);
+    cluster.pass(span);
+    for node in 1..=3 {
+        assert_eq!(cluster.raft(node).age(cluster.now), Some(span), "n{node}");
+    }
+    // One follower is a quorum beside the leader.
+    cluster.cut.insert(NodeId(3));
+    cluster.run(Duration::from_secs(30));
+    let young = cluster.config.heartbeat_interval;
+    for node in 1..=2 {
+        assert!(
+            cluster.raft(node).age(cluster.now) <= Some(young),
+            "n{node}"
+        );
+    }
+    let old = Some(span + Duration::from_secs(30));
+    assert_eq!(cluster.raft(3).age(cluster.now), old);
+    // A leader that steps down was heard by nobody in the meantime.
+    cluster.cut.insert(NodeId(2));
+    cluster.run(Duration::from_secs(30));
+    assert!(!cluster.raft(1).is_leader());
+    let age = cluster.raft(1).age(cluster.now).expect("it was heard once");
+    assert!(age <= Duration::from_secs(30) + young && age >= Duration::from_secs(29));
+}

@@ -27,6 +27,7 @@ pub(crate) struct RaftMetrics {
     pub(crate) revision: Gauge,
     pub(crate) state_hash: Gauge,
     pub(crate) inbox: Gauge,
+    pub(crate) faults: Counter,
     pub(crate) busy: Counter,
 }
 
@@ -131,6 +132,11 @@ impl RaftMetrics {
                 "etcd_server_proposals_failed",
                 "Requests refused or dropped, not by the store",
                 &all.failed,
+            ),
+            (
+                "quorate_peer_faults",
+                "Messages that no honest member can have sent",
+                &all.faults,
             ),
             (
                 "quorate_busy",

@@ -4,11 +4,12 @@
 //! somebody asks; what only this crate sees is counted as it happens.
 
 mod groups;
+mod peers;
 mod text;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
@@ -17,6 +18,7 @@ use quorate_core::Duration;
 
 pub(crate) use groups::gauge;
 use groups::{CheckpointMetrics, LogMetrics, RaftMetrics, StoreMetrics};
+pub(crate) use peers::PeerMetrics;
 pub use text::CONTENT_TYPE;
 
 /// The metrics of one member.
@@ -26,6 +28,7 @@ pub struct Metrics {
     pub(crate) store: StoreMetrics,
     pub(crate) log: LogMetrics,
     pub(crate) checkpoint: CheckpointMetrics,
+    pub(crate) peers: Arc<PeerMetrics>,
     /// The longest time the driver was busy without looking at its inbox, since start: what a
     /// request may have waited for nothing. In nanoseconds.
     longest_pause: AtomicU64,
@@ -40,6 +43,7 @@ impl Metrics {
         let store = StoreMetrics::registered(&mut registry);
         let log = LogMetrics::registered(&mut registry);
         let checkpoint = CheckpointMetrics::registered(&mut registry);
+        let peers = Arc::new(PeerMetrics::registered(&mut registry));
         let longest_pause_gauge = Gauge::<f64, AtomicU64>::default();
         registry.register(
             "quorate_driver_pause_seconds_max",
@@ -52,6 +56,7 @@ impl Metrics {
             store,
             log,
             checkpoint,
+            peers,
             longest_pause: AtomicU64::new(0),
             longest_pause_gauge,
         }

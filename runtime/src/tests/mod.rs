@@ -1,6 +1,7 @@
 //! Whole members in scratch directories: started, used, stopped, killed, damaged, and started
 //! again.
 
+mod cluster;
 mod damage;
 mod directory;
 mod full;
@@ -18,7 +19,7 @@ use quorate_core::{Config, Duration, RequestError, Revision};
 
 use crate::files::Room;
 use crate::node::Node;
-use crate::shutdown::{Running, start_blocking};
+use crate::shutdown::{Running, start_in};
 use crate::watcher::WatchItem;
 use crate::{Options, StartError};
 
@@ -54,7 +55,7 @@ async fn try_open(directory: &FilePath) -> Result<(Node, Running), StartError> {
 }
 
 async fn open_with(options: Options, room: Room) -> Result<(Node, Running), StartError> {
-    let (node, running) = start_blocking(options, room)?;
+    let (node, running) = start_in(options, room).await?;
     loop {
         match get(&node, "/").await {
             Ok(_) => return Ok((node, running)),

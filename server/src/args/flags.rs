@@ -39,7 +39,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "URLS", default_value = "http://localhost:2380")]
     pub listen_peer_urls: String,
 
-    /// URLs told to peers.
+    /// URLs told to peers; those that --initial-cluster has for this member.
     #[arg(long, value_name = "URLS", default_value = "http://localhost:2380")]
     pub initial_advertise_peer_urls: String,
 
@@ -54,6 +54,52 @@ pub(super) struct Flags {
     /// What tells this cluster from others with the same members.
     #[arg(long, value_name = "TOKEN", default_value = "etcd-cluster")]
     pub initial_cluster_token: String,
+
+    /// This member's certificate towards peers, in PEM.
+    #[arg(long, value_name = "FILE")]
+    pub peer_cert_file: Option<PathBuf>,
+
+    /// Its private key, in PEM.
+    #[arg(long, value_name = "FILE")]
+    pub peer_key_file: Option<PathBuf>,
+
+    /// Who may sign the certificates of peers, in PEM [default: whom this system trusts].
+    #[arg(long, value_name = "FILE")]
+    pub peer_trusted_ca_file: Option<PathBuf>,
+
+    /// Whether peers must show a certificate.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_parser = text::boolean,
+    )]
+    pub peer_client_cert_auth: bool,
+
+    /// The common name that the certificate of every peer must have.
+    #[arg(long, value_name = "NAME")]
+    pub peer_cert_allowed_cn: Option<String>,
+
+    /// Whether peers speak TLS with certificates made at start, which nobody checks.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true",
+        value_parser = text::boolean,
+    )]
+    pub peer_auto_tls: bool,
+
+    /// As --peer-trusted-ca-file with --peer-client-cert-auth: etcd 2's name for both.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub peer_ca_file: Option<PathBuf>,
 
     /// Milliseconds between heartbeats.
     #[arg(long, value_name = "MS", default_value = "100", value_parser = text::millis)]

@@ -1,20 +1,24 @@
-//! The command line: etcd's own flags, as far as one member uses them, and quorate's.
+//! The command line: etcd's own flags, as far as they are served, and quorate's.
 //!
 //! Flags take one dash or two, `--flag=value` or `--flag value`, and Go's booleans; a repeated flag
 //! counts as given last. Each can also come from the environment, as `QUORATE_FLAG_NAME` or
 //! `ETCD_FLAG_NAME`; the command line wins, then `QUORATE_`.
 
+mod cluster;
 mod flags;
 mod options;
 mod text;
+mod urls;
 
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
+pub use cluster::Cluster;
 pub use flags::{LocalReads, LogFormat};
-pub use options::{Cluster, Listen, Options};
+pub use options::Options;
+pub use urls::Listen;
 
 use flags::Flags;
 
@@ -85,14 +89,8 @@ const NOT_SERVED: &[&str] = &[
     "force-new-cluster",
     "key-file",
     "listen-metrics-urls",
-    "peer-auto-tls",
-    "peer-cert-allowed-cn",
     "peer-cert-allowed-hostname",
-    "peer-cert-file",
-    "peer-client-cert-auth",
     "peer-crl-file",
-    "peer-key-file",
-    "peer-trusted-ca-file",
     "trusted-ca-file",
 ];
 

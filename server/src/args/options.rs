@@ -1,12 +1,12 @@
 //! A command line that has been checked.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::UsageError;
-use super::flags::{ClusterState, Flags, LocalReads, LogFormat, LogLevel};
+use super::cluster::Cluster;
+use super::flags::{Flags, LocalReads, LogFormat, LogLevel};
+use super::urls::{Listen, client_urls, listens};
 
 /// Smaller segments would be changed more often than written to.
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
@@ -23,7 +23,7 @@ const WORKER_THREADS_MAX: u64 = 1024;
 /// Everything the server needs to know to start.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Who founds the cluster.
+    /// Who founds the cluster, and how its members speak to each other.
     pub cluster: Cluster,
     /// Where the data is.
     pub data_dir: PathBuf,
@@ -65,39 +65,16 @@ pub struct Options {
     pub warnings: Vec<String>,
 }
 
-/// This member's place in the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cluster {
-    /// This member's name.
-    pub name: String,
-    /// What it tells peers, as URLs.
-    pub peer_urls: Vec<String>,
-    /// `--initial-cluster-token`.
-    pub token: String,
-    /// Whether an empty data directory may be formatted.
-    pub may_format: bool,
-}
-
-/// One URL to listen on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// As it was given.
-    pub url: String,
-    /// What it stands for: `localhost` means 127.0.0.1 and ::1, the second where there is one.
-    pub addresses: Vec<SocketAddr>,
-}
-
 impl Options {
     pub(super) fn check(flags: Flags, mut warnings: Vec<String>) -> Result<Self, UsageError> {
         check_unserved(&flags)?;
         check_timing(&flags)?;
         check_sizes(&flags)?;
-        let listen = listen_urls("listen-client-urls", &flags.listen_client_urls)?;
-        // Peers come later; what is said about them must be right already.
-        listen_urls("listen-peer-urls", &flags.listen_peer_urls)?;
+        let listen = client_urls("listen-client-urls", &flags.listen_client_urls)?;
+        let listen = listens("listen-client-urls", listen)?;
         let told = flags.advertise_client_urls.as_ref();
         let advertise_client_urls = match told {
-            Some(urls) => split_urls("advertise-client-urls", urls)?,
+            Some(urls) => client_urls("advertise-client-urls", urls)?,
             None => listen.iter().map(|listen| listen.url.clone()).collect(),
         };
         if told.is_none() && listen.iter().any(Listen::is_everywhere) {
@@ -112,7 +89,7 @@ impl Options {
         };
         let default_dir = PathBuf::from(format!("{}.quorate", flags.name));
         Ok(Self {
-            cluster: Cluster::check(&flags)?,
+            cluster: Cluster::check(&flags, &mut warnings)?,
             data_dir: flags.data_dir.unwrap_or(default_dir),
             listen,
             advertise_client_urls,
@@ -133,37 +110,6 @@ impl Options {
             log_format: flags.log_format,
             warnings,
         })
-    }
-}
-
-impl Cluster {
-    fn check(flags: &Flags) -> Result<Self, UsageError> {
-        if flags.name.is_empty() || flags.name.contains(['=', ',', '/', '\0']) {
-            return Err(UsageError::new(
-                "--name must not be empty nor contain '=', ',' or '/'",
-            ));
-        }
-        let peer_urls = split_urls(
-            "initial-advertise-peer-urls",
-            &flags.initial_advertise_peer_urls,
-        )?;
-        if let Some(members) = &flags.initial_cluster {
-            check_members(&flags.name, members)?;
-        }
-        Ok(Self {
-            name: flags.name.clone(),
-            peer_urls,
-            token: flags.initial_cluster_token.clone(),
-            may_format: flags.initial_cluster_state == ClusterState::New,
-        })
-    }
-}
-
-impl Listen {
-    fn is_everywhere(&self) -> bool {
-        self.addresses
-            .iter()
-            .any(|address| address.ip().is_unspecified())
     }
 }
 
@@ -236,101 +182,6 @@ fn check_sizes(flags: &Flags) -> Result<(), UsageError> {
         }
     }
     Ok(())
-}
-
-fn check_members(name: &str, members: &str) -> Result<(), UsageError> {
-    let mut names = BTreeSet::new();
-    for member in members.split(',').map(str::trim).filter(|m| !m.is_empty()) {
-        let Some((name, url)) = member.split_once('=') else {
-            return Err(UsageError::new(format!(
-                "--initial-cluster: {member:?} is not NAME=URL"
-            )));
-        };
-        check_url("initial-cluster", url)?;
-        names.insert(name);
-    }
-    if !names.contains(name) {
-        return Err(UsageError::new(format!(
-            "--initial-cluster does not name this member, {name:?}"
-        )));
-    }
-    if names.len() > 1 {
-        return Err(UsageError::new(format!(
-            "--initial-cluster names {} members: this version of quorate serves one, several come \
-             with the next release",
-            names.len()
-        )));
-    }
-    Ok(())
-}
-
-fn listen_urls(flag: &str, urls: &str) -> Result<Vec<Listen>, UsageError> {
-    let listen = |url: String| {
-        let addresses = addresses(flag, &url)?;
-        Ok(Listen { url, addresses })
-    };
-    split_urls(flag, urls)?.into_iter().map(listen).collect()
-}
-
-fn split_urls(flag: &str, urls: &str) -> Result<Vec<String>, UsageError> {
-    let urls: Vec<String> = urls
-        .split(',')
-        .map(|url| url.trim().trim_end_matches('/').to_owned())
-        .filter(|url| !url.is_empty())
-        .collect();
-    if urls.is_empty() {
-        return Err(UsageError::new(format!("--{flag} names no URL")));
-    }
-    for url in &urls {
-        check_url(flag, url)?;
-    }
-    Ok(urls)
-}
-
-/// Checks `http://host:port` and returns host and port.
-fn check_url<'a>(flag: &str, url: &'a str) -> Result<(&'a str, u16), UsageError> {
-    let wrong = |why: &str| Err(UsageError::new(format!("--{flag}: {url}: {why}")));
-    let rest = match url.split_once("://") {
-        Some(("http", rest)) => rest,
-        Some(("https", _)) => return wrong("TLS is not served by this version of quorate"),
-        Some(("unix" | "unixs", _)) => return wrong("unix sockets are not served"),
-        Some(_) | None => return wrong("a URL must begin with http://"),
-    };
-    let Some((host, port)) = rest.rsplit_once(':') else {
-        return wrong("a URL must have the form http://host:port");
-    };
-    if port.contains('/') || host.contains('/') {
-        return wrong("a URL must not contain a path");
-    }
-    match port.parse() {
-        Ok(port) if !host.is_empty() => Ok((host, port)),
-        Ok(_) | Err(_) => wrong("a URL must have the form http://host:port"),
-    }
-}
-
-fn addresses(flag: &str, url: &str) -> Result<Vec<SocketAddr>, UsageError> {
-    let (host, port) = check_url(flag, url)?;
-    let hosts = if host == "localhost" {
-        vec![
-            IpAddr::from(Ipv4Addr::LOCALHOST),
-            IpAddr::from(Ipv6Addr::LOCALHOST),
-        ]
-    } else {
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
-        let Ok(host) = bare.parse() else {
-            return Err(UsageError::new(format!(
-                "--{flag}: {url}: listening needs an IP address or localhost, not a name"
-            )));
-        };
-        vec![host]
-    };
-    Ok(hosts
-        .into_iter()
-        .map(|host| SocketAddr::new(host, port))
-        .collect())
 }
 
 fn size(flag: &str, bytes: u64) -> Result<usize, UsageError> {

@@ -1,3 +1,5 @@
+use quorate_runtime::PeerTls;
+
 use super::*;
 
 fn asked(args: &[&str], environment: &[(&str, &str)]) -> Result<Asked, UsageError> {
@@ -231,24 +233,127 @@ fn urls_to_listen_on_are_addresses() {
     assert_eq!(everywhere.warnings.len(), 1);
 }
 
+/// The flags of member a of three.
+fn of_three<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let cluster = "--initial-cluster=a=http://h:1,b=http://h:2,c=http://h:3/,a=http://h:4";
+    let told = "--initial-advertise-peer-urls=http://h:4,http://h:1";
+    let heard = "--listen-peer-urls=http://127.0.0.1:1,http://127.0.0.1:4";
+    [&["--name=a", cluster, told, heard], more].concat()
+}
+
+fn check_founders_refused(args: &[&str], expected: &str) {
+    let error = options(args, &[]).cluster.check_founders();
+    let error = error.expect_err("a cluster that cannot be founded");
+    assert_eq!(error.to_string(), expected, "{args:?}");
+}
+
 #[test]
-fn the_initial_cluster_must_be_this_member_alone() {
-    let cluster = |members: &str| asked(&["--name=a", "--initial-cluster", members], &[]);
-    assert!(cluster("a=http://127.0.0.1:2380").is_ok());
-    assert!(cluster("a=http://127.0.0.1:2380,a=http://127.0.0.1:2381").is_ok());
-    check_refused(
-        &["--initial-cluster=a=http://h:1,b=http://h:2", "--name=a"],
-        "--initial-cluster names 2 members: this version of quorate serves one, several come with \
-         the next release",
-    );
-    check_refused(
+fn founders_are_read_from_the_initial_cluster() {
+    let three = options(&of_three(&[]), &[]).cluster;
+    assert_eq!(three.check_founders(), Ok(()));
+    assert_eq!(three.members["a"], ["http://h:1", "http://h:4"]);
+    assert_eq!(three.members["c"], ["http://h:3"]);
+    assert_eq!(three.members.len(), 3);
+    assert_eq!(three.listen.len(), 2);
+    let alone = options(&["--name=x"], &[]).cluster;
+    assert_eq!(alone.check_founders(), Ok(()));
+    assert_eq!(alone.members["x"], ["http://localhost:2380"]);
+    for text in ["a", "=http://h:1"] {
+        let expected = format!("--initial-cluster: {text:?} is not NAME=URL");
+        check_refused(&["--name=a", "--initial-cluster", text], &expected);
+    }
+}
+
+#[test]
+fn a_cluster_that_contradicts_itself_is_not_founded() {
+    check_founders_refused(
         &["--initial-cluster=b=http://h:2", "--name=a"],
         "--initial-cluster does not name this member, \"a\"",
     );
-    check_refused(
-        &["--initial-cluster=a", "--name=a"],
-        "--initial-cluster: \"a\" is not NAME=URL",
+    check_founders_refused(
+        &of_three(&["--initial-advertise-peer-urls=http://h:9"]),
+        "--initial-cluster has http://h:1,http://h:4 for this member, \"a\", but \
+         --initial-advertise-peer-urls is http://h:9: they must be the same",
     );
+    check_founders_refused(
+        &of_three(&["--initial-cluster=a=http://h:1,a=http://h:4,b=http://h:1"]),
+        "--initial-cluster has http://h:1 for both \"a\" and \"b\": each member needs URLs of its own",
+    );
+    check_founders_refused(
+        &of_three(&["--initial-cluster=a=http://h:1,a=http://h:4,b=http://h:2,b=http://h:2"]),
+        "--initial-cluster has http://h:2 twice for \"b\"",
+    );
+    check_founders_refused(
+        &of_three(&["--initial-cluster=a=http://h:1,a=http://h:4,b=https://h:2"]),
+        "--initial-cluster has https://h:2, and --listen-peer-urls is \
+         http://127.0.0.1:1,http://127.0.0.1:4: all members speak http, or all speak https",
+    );
+}
+
+#[test]
+fn peers_speak_tls_where_their_urls_say_so() {
+    let https = "--listen-peer-urls=https://127.0.0.1:1";
+    let (cert, key) = ("--peer-cert-file=c.pem", "--peer-key-file=k.pem");
+    let tls = |args: &[&str]| options(args, &[]).cluster.tls;
+    assert_eq!(tls(&[]), PeerTls::SelfMade);
+    assert_eq!(tls(&[https, "-peer-auto-tls"]), PeerTls::SelfMade);
+    let files = |trusted_ca: Option<&str>, client_cert_auth| PeerTls::Files {
+        cert: "c.pem".into(),
+        key: "k.pem".into(),
+        trusted_ca: trusted_ca.map(Into::into),
+        client_cert_auth,
+        allowed_cn: None,
+    };
+    assert_eq!(tls(&[https, cert, key]), files(None, false));
+    let ca = "--peer-trusted-ca-file=ca.pem";
+    assert_eq!(tls(&[https, cert, key, ca]), files(Some("ca.pem"), false));
+    let both = files(Some("ca.pem"), true);
+    assert_eq!(
+        tls(&[https, cert, key, ca, "--peer-client-cert-auth"]),
+        both
+    );
+    assert_eq!(tls(&[https, cert, key, "--peer-ca-file=ca.pem"]), both);
+    let unused = options(&[cert, key], &[]);
+    assert_eq!(unused.cluster.tls, PeerTls::SelfMade);
+    assert_eq!(
+        unused.warnings,
+        ["peer URLs are http, so --peer-cert-file and --peer-key-file are not used"]
+    );
+}
+
+#[test]
+fn contradictions_about_tls_between_peers_are_refused() {
+    let https = "--listen-peer-urls=https://127.0.0.1:1";
+    check_refused(
+        &[https],
+        "--listen-peer-urls is https: give --peer-cert-file and --peer-key-file, or --peer-auto-tls",
+    );
+    check_refused(
+        &[https, "--peer-cert-file=c"],
+        "--peer-cert-file needs --peer-key-file beside it",
+    );
+    check_refused(
+        &["--listen-peer-urls=https://127.0.0.1:1,http://127.0.0.1:2"],
+        "--listen-peer-urls: https://127.0.0.1:1,http://127.0.0.1:2: all of them must be http, or \
+         all https",
+    );
+    for flag in [
+        "--peer-trusted-ca-file=ca",
+        "--peer-client-cert-auth",
+        "--peer-cert-allowed-cn=x",
+    ] {
+        let name = flag.split('=').next().expect("a name");
+        let expected = format!(
+            "{name} would protect nothing: --listen-peer-urls is http, so give https URLs there, in \
+             --initial-advertise-peer-urls and in --initial-cluster"
+        );
+        check_refused(&[flag], &expected);
+        let expected = format!(
+            "{name} cannot be served with --peer-auto-tls, whose certificates nobody can check: give \
+             --peer-cert-file and --peer-key-file"
+        );
+        check_refused(&[https, "--peer-auto-tls", flag], &expected);
+    }
 }
 
 #[test]

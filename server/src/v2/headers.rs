@@ -15,7 +15,8 @@ pub const RAFT_INDEX: HeaderName = HeaderName::from_static("x-raft-index");
 pub const RAFT_TERM: HeaderName = HeaderName::from_static("x-raft-term");
 /// The client's own name for a write, with which a retry finds the first answer.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// How old a local answer may be, in milliseconds.
+/// How old a local answer may be, in milliseconds: so long ago this member last heard from its
+/// leader or, as the leader, from a quorum.
 pub const AGE_MS: HeaderName = HeaderName::from_static("x-quorate-age-ms");
 /// Why a change was refused, where etcd's own words do not say it.
 pub const REASON: HeaderName = HeaderName::from_static("x-quorate-reason");

@@ -164,9 +164,13 @@ async fn get(app: &App, path: Path, params: &Params) -> Result<Reply, Error> {
             Consistency::Linearizable
         },
     };
-    let result = app.node.read(query).await;
+    let result = if local {
+        app.node.read_aged(query).await
+    } else {
+        app.node.read(query).await.map(|response| (response, None))
+    };
     app.counts.read(result.is_ok());
-    let Response { header, body } = result?;
+    let (Response { header, body }, age) = result?;
     app.calendar.observe(header.now);
     let document = match body {
         Body::Found(tree) => render(app, tree, &header).await,
@@ -174,11 +178,11 @@ async fn get(app: &App, path: Path, params: &Params) -> Result<Reply, Error> {
     };
     let mut reply = reply::json(StatusCode::OK, document);
     headers::position(reply.headers_mut(), header.revision, &header);
-    if local {
-        // A single member's own state is the cluster's.
-        reply
-            .headers_mut()
-            .insert(headers::AGE_MS, HeaderValue::from(0));
+    // Of a member that has heard of no leader yet, nobody knows.
+    if let Some(age) = age {
+        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let fields = reply.headers_mut();
+        fields.insert(headers::AGE_MS, HeaderValue::from(millis));
     }
     Ok(reply)
 }

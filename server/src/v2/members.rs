@@ -109,6 +109,9 @@ fn remove(app: &App, rest: &[u8]) -> Result<Reply, Failure> {
     if app.node.birth().founder(id).is_none() {
         return Err(unknown(&id.to_string()));
     }
+    if app.node.birth().founders.len() > 1 {
+        return refuse(Vec::new());
+    }
     // etcd's own words: nobody would be left to ask.
     let mut reply = Failure::refused("Internal Server Error").reply();
     let reason = HeaderValue::from_static("the only member cannot be removed");

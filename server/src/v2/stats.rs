@@ -1,10 +1,12 @@
 //! `/v2/stats` (api/v2.md §13).
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode};
 use quorate_core::raft::Role;
+use quorate_runtime::Follower;
 use serde::Serialize;
 
 use super::date;
@@ -33,6 +35,56 @@ struct Leader<'a> {
     leader: String,
     uptime: String,
     start_time: &'a str,
+}
+
+/// A leader and its followers, by id.
+#[derive(Debug, Serialize)]
+struct Leading {
+    leader: String,
+    followers: BTreeMap<String, Sent>,
+}
+
+/// What became of the appends sent to a follower.
+#[derive(Debug, Serialize)]
+struct Sent {
+    latency: Latency,
+    counts: Counts,
+}
+
+/// In milliseconds.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Latency {
+    current: f64,
+    average: f64,
+    standard_deviation: f64,
+    minimum: f64,
+    maximum: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Counts {
+    fail: u64,
+    success: u64,
+}
+
+impl Sent {
+    fn of(follower: &Follower) -> Self {
+        let latency = &follower.latency;
+        Self {
+            latency: Latency {
+                current: latency.current,
+                average: latency.average(),
+                standard_deviation: latency.deviation(),
+                minimum: latency.minimum,
+                maximum: latency.maximum,
+            },
+            counts: Counts {
+                fail: follower.failed,
+                success: follower.answered,
+            },
+        }
+    }
 }
 
 /// `GET /v2/stats/store`: operations since the start, on this member.
@@ -87,7 +139,8 @@ pub async fn member(app: &App, method: &Method) -> Reply {
         Role::Candidate => "StateCandidate",
     };
     let start = rfc3339(app.started);
-    let uptime = SystemTime::now().duration_since(app.started);
+    let since = SystemTime::now().checked_sub(view.leader_for);
+    let since = rfc3339(since.unwrap_or(app.started));
     let leader = view.status.leader.map(|leader| leader.to_string());
     let name = app
         .node
@@ -101,12 +154,11 @@ pub async fn member(app: &App, method: &Method) -> Reply {
         start_time: &start,
         leader_info: Leader {
             leader: leader.unwrap_or_default(),
-            uptime: go_duration(uptime.unwrap_or_default()),
-            start_time: &start,
+            uptime: go_duration(view.leader_for),
+            start_time: &since,
         },
-        // A single member sends and receives nothing.
-        received: 0,
-        sent: 0,
+        received: view.traffic.received,
+        sent: view.traffic.sent,
     };
     let document = serde_json::to_vec(&document).expect("strings and numbers");
     reply::json(StatusCode::OK, document)
@@ -119,8 +171,13 @@ pub async fn leader(app: &App, method: &Method) -> Reply {
     }
     match app.node.view().await {
         Ok(view) if view.status.role == Role::Leader => {
-            // A single member leads nobody.
-            let document = format!(r#"{{"leader":"{}","followers":{{}}}}"#, view.status.id);
+            let followers = view.traffic.followers.iter();
+            let followers = followers.map(|(id, follower)| (id.to_string(), Sent::of(follower)));
+            let document = Leading {
+                leader: view.status.id.to_string(),
+                followers: followers.collect(),
+            };
+            let document = serde_json::to_vec(&document).expect("strings and numbers");
             reply::json(StatusCode::OK, document)
         }
         Ok(_) => Failure::new(StatusCode::FORBIDDEN, "not current leader").reply(),

@@ -2,6 +2,7 @@
 
 mod better;
 mod client;
+mod cluster;
 mod crash;
 mod harness;
 mod limits;

@@ -62,7 +62,7 @@ impl Drop for Process {
     }
 }
 
-fn command(data_dir: &Path, flags: &[&str]) -> Command {
+pub(crate) fn command(data_dir: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
     command
         .args(SMALL)
@@ -139,7 +139,12 @@ fn bad_flags_are_refused() {
         &["--cert-file", "does not serve"],
     );
     let several = "--initial-cluster=default=http://h:1,b=http://h:2";
-    check_refused(&data, &[several], &["2 members", "next release"]);
+    check_refused(&data, &[several], &["http://h:1", "http://localhost:2380"]);
+    check_refused(
+        &data,
+        &["--listen-peer-urls=https://127.0.0.1:1"],
+        &["--peer-cert-file", "--peer-auto-tls"],
+    );
     check_refused(&data, &["--initial-cluster=b=http://h:2"], &["\"default\""]);
     assert!(!data.exists(), "nothing was made");
 }
@@ -185,12 +190,17 @@ fn only_a_new_cluster_formats_a_directory() {
     check_refused(
         &data,
         &["--initial-cluster-state=existing"],
-        &["--initial-cluster-state new"],
+        &["cannot be added", "--initial-cluster-state new"],
     );
     fs::create_dir_all(&data).expect("an empty directory is fine");
     let server = Process::start(&data, &[]);
     assert_eq!(server.end("-TERM").0, Some(0));
-    let server = Process::start(&data, &["--initial-cluster-state=existing"]);
+    // Nothing of what a new cluster would need counts any more.
+    let flags = [
+        "--initial-cluster-state=existing",
+        "--initial-cluster=x=http://h:1",
+    ];
+    let server = Process::start(&data, &flags);
     assert_eq!(server.end("-TERM").0, Some(0));
 }
 
