@@ -21,7 +21,7 @@ use crate::error::StartError;
 use crate::identity::Identity;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
-use crate::transport::{Arrival, PeerTls, Receiver, Transport, TransportOptions};
+use crate::transport::{Arrival, PeerTls, Receiver, SnapshotStreams, Transport, TransportOptions};
 
 /// How often a member asks for confirmations that did not come.
 const RESEND_INTERVAL: Duration = Duration::from_millis(250);
@@ -135,6 +135,7 @@ impl Peers {
                     | Mail::Credit { .. }
                     | Mail::Unwatch { .. }
                     | Mail::View { .. }
+                    | Mail::Held { .. }
                     | Mail::Transfer { .. }
                     | Mail::Input(_)
                     | Mail::Fatal(_) => {}
@@ -182,6 +183,11 @@ impl Peers {
         if let Some(transport) = &self.transport {
             transport.send(to, message);
         }
+    }
+
+    /// The way on which a snapshot goes to a member, if there is one.
+    pub(crate) fn snapshot_streams(&self, to: NodeId) -> Option<SnapshotStreams> {
+        self.transport.as_ref()?.snapshot_streams(to)
     }
 
     /// The way to the others, to be closed.

@@ -1,6 +1,7 @@
 //! Those who wait for an answer.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use quorate_core::store::Response;
 use quorate_core::{Duration, Instant, RequestError, RequestId};
@@ -35,6 +36,8 @@ impl Reply {
 pub(crate) struct Callers {
     waiting: BTreeMap<RequestId, Caller>,
     last: RequestId,
+    /// All through this one were told of, if they still wait.
+    timed_out: RequestId,
     patience: Duration,
 }
 
@@ -49,6 +52,7 @@ impl Callers {
         Self {
             waiting: BTreeMap::new(),
             last: RequestId::ZERO,
+            timed_out: RequestId::ZERO,
             patience,
         }
     }
@@ -73,24 +77,27 @@ impl Callers {
         }
     }
 
-    /// Tells those who waited too long that the outcome is unknown; says who they were.
+    /// Those who have waited too long since the last call. They still wait: for what core says when
+    /// it hears of it.
     pub(crate) fn time_out(&mut self, now: Instant) -> Vec<RequestId> {
-        let mut timed_out = Vec::new();
-        while let Some(first) = self.waiting.first_entry()
-            && first.get().until <= now
-        {
-            let (request, caller) = first.remove_entry();
-            caller.reply.send(Err(RequestError::Dropped), || None);
-            timed_out.push(request);
+        let waiting = self.patient();
+        let timed_out = waiting.take_while(|(_, caller)| caller.until <= now);
+        let timed_out: Vec<_> = timed_out.map(|(&request, _)| request).collect();
+        if let Some(&last) = timed_out.last() {
+            self.timed_out = last;
         }
         timed_out
     }
 
     /// When the next one has waited too long.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.waiting
-            .first_key_value()
-            .map(|(_, caller)| caller.until)
+        self.patient().next().map(|(_, caller)| caller.until)
+    }
+
+    /// Those who have not waited too long yet, oldest first.
+    fn patient(&self) -> impl Iterator<Item = (&RequestId, &Caller)> {
+        let after = (Bound::Excluded(self.timed_out), Bound::Unbounded);
+        self.waiting.range(after)
     }
 }
 
@@ -109,8 +116,10 @@ mod tests {
         let second = callers.add(Instant(5), Reply::Plain(second));
         assert_eq!(callers.deadline(), Some(Instant(10)));
         assert_eq!(callers.time_out(Instant(10)), [first]);
-        assert_eq!(first_answer.try_recv(), Ok(Err(RequestError::Dropped)));
+        assert_eq!(callers.time_out(Instant(11)), [], "told once");
         assert_eq!(callers.deadline(), Some(Instant(15)));
+        callers.answer(first, Err(RequestError::Dropped), || None);
+        assert_eq!(first_answer.try_recv(), Ok(Err(RequestError::Dropped)));
         callers.answer(second, Err(RequestError::Busy), || None);
         assert_eq!(second_answer.try_recv(), Ok(Err(RequestError::Busy)));
         assert_eq!(callers.deadline(), None);

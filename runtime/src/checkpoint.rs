@@ -1,12 +1,13 @@
 //! The thread that puts checkpoints into the table store.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use quorate_core::Input;
 use quorate_core::store::Changes;
 use quorate_core::wal::WalError;
+use quorate_core::{Input, LogId, NodeId};
 use tracing::{debug, error, warn};
 
 use crate::driver::{Mail, Shared};
@@ -15,6 +16,7 @@ use crate::files::{Directory, Room};
 use crate::history;
 use crate::inbox::Inbox;
 use crate::metrics::gauge;
+use crate::snapshot::{Incoming, Installed, Source, Summary};
 use crate::tables::{Tables, TablesError};
 use crate::wal::LogMail;
 
@@ -23,6 +25,12 @@ use crate::wal::LogMail;
 pub(crate) enum CheckpointMail {
     /// Put these into the tables.
     Write(Box<Changes>),
+    /// Hold the last checkpoint still, to be sent to this member.
+    Hold(NodeId),
+    /// A snapshot was installed: these are the tables now.
+    Replace(Box<Installed>),
+    /// A snapshot that was received, as of this entry, is of no use.
+    Discard(LogId),
 }
 
 /// Owns the table store.
@@ -30,8 +38,11 @@ pub(crate) struct Checkpoints {
     /// `None` after it could not be opened anew: tried again with the next checkpoint.
     tables: Option<Tables>,
     directory: PathBuf,
+    /// What is in the tables.
+    summary: Summary,
     history: Directory,
     room: Room,
+    incoming: Arc<Incoming>,
     inbox: Arc<Inbox<CheckpointMail>>,
     log: Arc<Inbox<LogMail>>,
     driver: Arc<Shared>,
@@ -48,8 +59,10 @@ impl Checkpoints {
     pub(crate) fn new(
         tables: Tables,
         directory: PathBuf,
+        summary: Summary,
         history: Directory,
         room: Room,
+        incoming: Arc<Incoming>,
         inbox: Arc<Inbox<CheckpointMail>>,
         log: Arc<Inbox<LogMail>>,
         driver: Arc<Shared>,
@@ -57,8 +70,10 @@ impl Checkpoints {
         Self {
             tables: Some(tables),
             directory,
+            summary,
             history,
             room,
+            incoming,
             inbox,
             log,
             driver,
@@ -70,20 +85,62 @@ impl Checkpoints {
     pub(crate) fn run(mut self) -> Result<(), Fatal> {
         let mut batch = Vec::new();
         while self.inbox.receive(&mut batch, None) {
-            for CheckpointMail::Write(changes) in batch.drain(..) {
-                let input = match self.write(&changes) {
-                    Ok(()) => Input::Checkpointed {
-                        applied: changes.applied,
-                    },
-                    Err(failure) => {
-                        self.recover(&failure);
-                        Input::CheckpointFailed { changes: *changes }
+            for mail in batch.drain(..) {
+                match mail {
+                    CheckpointMail::Write(changes) => self.checkpoint(*changes),
+                    CheckpointMail::Hold(to) => {
+                        let source = self.hold();
+                        let _ = self.driver.inbox.send(Mail::Held { to, source });
                     }
-                };
-                let _ = self.driver.inbox.send(Mail::Input(input));
+                    CheckpointMail::Replace(installed) => self.replace(*installed),
+                    CheckpointMail::Discard(last) => self.incoming.discard(last),
+                }
             }
         }
         Ok(())
+    }
+
+    fn checkpoint(&mut self, changes: Changes) {
+        let input = match self.write(&changes) {
+            Ok(()) => {
+                self.summary = Summary::from(&changes);
+                Input::Checkpointed {
+                    applied: changes.applied,
+                }
+            }
+            Err(failure) => {
+                self.recover(&failure);
+                Input::CheckpointFailed { changes }
+            }
+        };
+        let _ = self.driver.inbox.send(Mail::Input(input));
+    }
+
+    /// The last checkpoint, as it is now.
+    fn hold(&self) -> Result<Source, String> {
+        let tables = self.tables.as_ref().ok_or("the tables are closed")?;
+        if self.summary.last() == LogId::ZERO {
+            return Err("there is no checkpoint yet".to_owned());
+        }
+        Source::open(&self.summary, tables.view(), &self.history)
+    }
+
+    /// The tables of a snapshot take the place of those before, which are removed.
+    fn replace(&mut self, installed: Installed) {
+        let Installed {
+            tables,
+            directory,
+            summary,
+            superseded,
+        } = installed;
+        // Closes those before.
+        self.tables = Some(tables);
+        self.directory = directory;
+        self.summary = summary;
+        if let Err(error) = fs::remove_dir_all(&superseded) {
+            // The next start removes them.
+            warn!(path = %superseded.display(), %error, "old tables stay for now");
+        }
     }
 
     /// Slices first, durably; then the rows that list them, in one step; then what they no longer

@@ -9,11 +9,13 @@
 //! tables.<gen>/  the table store: the last checkpoint
 //! wal/           the log since then, at least
 //! history/       closed slices of history
+//! incoming/      slices of a snapshot that is still arriving; its tables are of the next generation
 //! reserve        room given back when the disk is full
 //! ```
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use quorate_core::BirthState;
@@ -40,15 +42,82 @@ const WAL: &str = "wal";
 const HISTORY: &str = "history";
 const TABLES: &str = "tables.";
 const RESERVE: &str = "reserve";
+const INCOMING: &str = "incoming";
 
 /// What the file system puts at the top of a disk. Not ours to touch.
 const LOST_AND_FOUND: &str = "lost+found";
 
+/// Where things are in a data directory. Whoever has no more than this knows only where.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    path: PathBuf,
+    room: Room,
+}
+
+impl Layout {
+    /// The generation of tables that counts.
+    pub(crate) fn generation(&self) -> Result<u64, StartError> {
+        self.load(CURRENT)
+    }
+
+    /// Makes `generation` the one that counts, durably.
+    pub(crate) fn set_generation(&self, generation: u64) -> Result<(), StartError> {
+        self.store(CURRENT, &generation)
+    }
+
+    /// Where a generation of tables is.
+    pub(crate) fn tables(&self, generation: u64) -> PathBuf {
+        self.path.join(format!("{TABLES}{generation}"))
+    }
+
+    /// The files of the log.
+    pub(crate) fn wal(&self) -> Directory {
+        Directory::new(self.path.join(WAL), self.room.clone())
+    }
+
+    /// The files of closed slices.
+    pub(crate) fn history(&self) -> Directory {
+        Directory::new(self.path.join(HISTORY), self.room.clone())
+    }
+
+    /// Where the slices of a snapshot go that is still arriving.
+    pub(crate) fn incoming(&self) -> PathBuf {
+        self.path.join(INCOMING)
+    }
+
+    /// The file that holds room in reserve.
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.path.join(RESERVE)
+    }
+
+    /// Whether there is room; for tests.
+    pub(crate) fn room(&self) -> Room {
+        self.room.clone()
+    }
+
+    fn load<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<T, StartError> {
+        let body = small::load(&self.root(), name).map_err(|e| wal_error(&self.path, e))?;
+        let malformed = || Damage::new(&self.path.join(name), None, "it does not make sense");
+        match postcard::take_from_bytes(&body) {
+            Ok((value, [])) => Ok(value),
+            Ok(_) | Err(_) => Err(malformed().into()),
+        }
+    }
+
+    fn store<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StartError> {
+        let body = postcard::to_allocvec(value).expect("plain data encodes");
+        small::store(&mut self.root(), name, &body).map_err(|e| wal_error(&self.path, e))
+    }
+
+    fn root(&self) -> Directory {
+        Directory::new(self.path.clone(), self.room.clone())
+    }
+}
+
 /// A data directory of this process: formatted, of this version, locked.
 #[derive(Debug)]
 pub(crate) struct Home {
-    path: PathBuf,
-    room: Room,
+    layout: Layout,
     /// Unlocked when dropped.
     _lock: File,
 }
@@ -80,8 +149,10 @@ impl Home {
             }
         }
         let home = Self {
-            path: path.clone(),
-            room,
+            layout: Layout {
+                path: path.clone(),
+                room,
+            },
             _lock: lock(path)?,
         };
         // And again: another process may have formatted it before it let go of the lock.
@@ -122,21 +193,6 @@ impl Home {
         self.store(BIRTH, state)
     }
 
-    /// The generation of tables that counts.
-    pub(crate) fn generation(&self) -> Result<u64, StartError> {
-        self.load(CURRENT)
-    }
-
-    /// Makes `generation` the one that counts, durably.
-    pub(crate) fn set_generation(&self, generation: u64) -> Result<(), StartError> {
-        self.store(CURRENT, &generation)
-    }
-
-    /// Where a generation of tables is.
-    pub(crate) fn tables(&self, generation: u64) -> PathBuf {
-        self.path.join(format!("{TABLES}{generation}"))
-    }
-
     /// Moves tables that are of no use aside, for whoever wants to look into them.
     pub(crate) fn set_aside(&self, generation: u64) -> Result<(), StartError> {
         let from = self.tables(generation);
@@ -150,8 +206,15 @@ impl Home {
         }
     }
 
-    /// Deletes generations of tables that do not count: an installation was cut off.
+    /// Deletes generations of tables that do not count, and slices that came with them: an
+    /// installation was cut off.
     pub(crate) fn remove_other_tables(&self, current: u64) -> Result<(), StartError> {
+        let incoming = self.incoming();
+        match fs::remove_dir_all(&incoming) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StartError::io("remove", &incoming, error)),
+        }
         for name in names(&self.path)? {
             let generation = name
                 .strip_prefix(TABLES)
@@ -162,26 +225,6 @@ impl Home {
             }
         }
         Ok(())
-    }
-
-    /// The files of the log.
-    pub(crate) fn wal(&self) -> Directory {
-        Directory::new(self.path.join(WAL), self.room.clone())
-    }
-
-    /// The files of closed slices.
-    pub(crate) fn history(&self) -> Directory {
-        Directory::new(self.path.join(HISTORY), self.room.clone())
-    }
-
-    /// The file that holds room in reserve.
-    pub(crate) fn reserve(&self) -> PathBuf {
-        self.path.join(RESERVE)
-    }
-
-    /// Whether there is room; for tests.
-    pub(crate) fn room(&self) -> Room {
-        self.room.clone()
     }
 
     fn format(&self, options: &Options) -> Result<(), StartError> {
@@ -240,24 +283,6 @@ impl Home {
         Ok(())
     }
 
-    fn load<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<T, StartError> {
-        let body = small::load(&self.root(), name).map_err(|e| wal_error(&self.path, e))?;
-        let malformed = || Damage::new(&self.path.join(name), None, "it does not make sense");
-        match postcard::take_from_bytes(&body) {
-            Ok((value, [])) => Ok(value),
-            Ok(_) | Err(_) => Err(malformed().into()),
-        }
-    }
-
-    fn store<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StartError> {
-        let body = postcard::to_allocvec(value).expect("plain data encodes");
-        small::store(&mut self.root(), name, &body).map_err(|e| wal_error(&self.path, e))
-    }
-
-    fn root(&self) -> Directory {
-        Directory::new(self.path.clone(), self.room.clone())
-    }
-
     fn remove_file(&self, name: &str) -> Result<(), StartError> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
@@ -269,6 +294,14 @@ impl Home {
 
     fn sync(&self) -> Result<(), StartError> {
         sync_directory(&self.path).map_err(|e| StartError::io("sync", &self.path, e))
+    }
+}
+
+impl Deref for Home {
+    type Target = Layout;
+
+    fn deref(&self) -> &Layout {
+        &self.layout
     }
 }
 
@@ -352,7 +385,7 @@ fn look(path: &Path) -> Result<Contents, StartError> {
 /// Whether a file of this name may be ours.
 fn is_ours(name: &str) -> bool {
     let known = [
-        LOCK, VERSION, FORMATTING, IDENTITY, BIRTH, CURRENT, WAL, HISTORY, RESERVE,
+        LOCK, VERSION, FORMATTING, IDENTITY, BIRTH, CURRENT, WAL, HISTORY, RESERVE, INCOMING,
     ];
     let name = name.strip_suffix(".new").unwrap_or(name);
     known.contains(&name) || name.starts_with(TABLES)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quorate_core::store::{Changes, Command, Filter, Header, Query, SliceId};
 use quorate_core::{
-    BirthRecord, Duration, Input, Instant, NodeId, Output, PeerFault, Replica, RequestError,
+    BirthRecord, Duration, Input, Instant, LogId, NodeId, Output, PeerFault, Replica, RequestError,
     Revision, WatchId,
 };
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use crate::config::Options;
 use crate::error::Fatal;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
+use crate::snapshot::{Snapshots, Source};
 use crate::streams::Streams;
 use crate::traffic::Traffic;
 use crate::transport::{Arrival, Transport};
@@ -73,6 +74,11 @@ pub(crate) enum Mail {
     Transfer { to: NodeId },
     /// From the transport.
     Arrival(Arrival),
+    /// The checkpoint to be sent to this member, or why there is none.
+    Held {
+        to: NodeId,
+        source: Result<Source, String>,
+    },
     /// From another thread of this member, already in core's words.
     Input(Input),
     /// Another thread of this member is dead.
@@ -100,6 +106,14 @@ impl Workers {
         let _ = self.checkpoints.send(mail);
     }
 
+    fn hold(&self, to: NodeId) {
+        let _ = self.checkpoints.send(CheckpointMail::Hold(to));
+    }
+
+    fn discard(&self, last: LogId) {
+        let _ = self.checkpoints.send(CheckpointMail::Discard(last));
+    }
+
     fn read(&self, slice: SliceId) {
         let _ = self.history.send(slice);
     }
@@ -118,6 +132,7 @@ pub(crate) struct Driver {
     checkpoint: Option<(Instant, Instant)>,
     checkpoint_patience: Duration,
     peers: Peers,
+    snapshots: Snapshots,
     traffic: Traffic,
     /// When the next fault of a peer is told, and how many were not.
     faults: (Instant, u64),
@@ -134,10 +149,12 @@ impl Driver {
         shared: Arc<Shared>,
         workers: Workers,
         peers: Peers,
+        snapshots: Snapshots,
         options: &Options,
     ) -> Self {
         Self {
             peers,
+            snapshots,
             traffic: Traffic::default(),
             faults: (Instant::default(), 0),
             leader: (None, clock.now()),
@@ -177,10 +194,10 @@ impl Driver {
             if self.replica.deadline().is_some_and(|at| at <= now) {
                 self.replica.step(now, Input::Deadline);
             }
-            more = self.handle_outputs(now);
             for request in self.callers.time_out(now) {
                 self.replica.step(now, Input::Cancel { request });
             }
+            more = self.handle_outputs(now);
             self.watch_leader(now);
             self.watch_checkpoint(now);
             self.shared.metrics.paused(self.clock.now().since(now));
@@ -238,6 +255,7 @@ impl Driver {
                 self.arrive(now, arrival);
                 return Ok(());
             }
+            Mail::Held { to, source } => self.send_snapshot(to, source),
             Mail::Transfer { to } => Input::Transfer { to },
             Mail::Input(input) => {
                 let over = matches!(
@@ -280,6 +298,36 @@ impl Driver {
         }
     }
 
+    /// Has a snapshot sent; what comes of it is told when it has.
+    fn send_snapshot(&mut self, to: NodeId, source: Result<Source, String>) -> Input {
+        let prepared = source.and_then(|source| {
+            let streams = self.peers.snapshot_streams(to);
+            Ok((source, streams.ok_or("there is no way to it")?))
+        });
+        let name = self.name_of(to);
+        match prepared {
+            Ok((source, streams)) => {
+                let last = source.header().last;
+                info!(%to, name, %last, "a snapshot is sent");
+                self.snapshots.send(to, name, source, streams);
+                Input::SnapshotStarted { to, last }
+            }
+            Err(what) => {
+                warn!(%to, name, what, "no snapshot can be sent");
+                Input::SnapshotSent {
+                    to,
+                    last: LogId::ZERO,
+                    delivered: false,
+                }
+            }
+        }
+    }
+
+    fn name_of(&self, node: NodeId) -> String {
+        let founder = self.shared.birth.founder(node);
+        founder.map_or_else(|| "a stranger".to_owned(), |founder| founder.name.clone())
+    }
+
     /// Whether there may be more to do at once.
     fn handle_outputs(&mut self, now: Instant) -> bool {
         for _ in 0..OUTPUTS_PER_ROUND {
@@ -300,6 +348,8 @@ impl Driver {
                 self.checkpoint = Some((now, now + self.checkpoint_patience));
                 self.workers.checkpoint(changes);
             }
+            Output::SendSnapshot { to } => self.workers.hold(to),
+            Output::DropSnapshot { last } => self.workers.discard(last),
             Output::ReadHistory { slice } => self.workers.read(slice),
             Output::Reply { request, result } => {
                 if matches!(&result, Err(error) if !matches!(error, RequestError::Store { .. })) {
@@ -338,10 +388,9 @@ impl Driver {
             *untold += 1;
             return;
         }
-        let birth = &self.shared.birth;
-        let name = birth.founder(peer).map(|founder| founder.name.as_str());
-        let name = name.unwrap_or("a stranger");
-        warn!(%peer, name, %fault, untold = *untold, "a peer broke the rules");
+        let untold = *untold;
+        let name = self.name_of(peer);
+        warn!(%peer, name, %fault, untold, "a peer broke the rules");
         self.faults = (now + FAULT_PAUSE, 0);
     }
 
@@ -357,8 +406,7 @@ impl Driver {
         match leader {
             Some(leader) => {
                 self.shared.metrics.raft.leader_changes.inc();
-                let founder = self.shared.birth.founder(leader);
-                let name = founder.map_or("", |founder| founder.name.as_str());
+                let name = self.name_of(leader);
                 info!(%leader, name, %term, "there is a leader");
             }
             None => info!(%term, "there is no leader"),

@@ -124,6 +124,11 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Whether there was no room.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
     /// Wraps the system's answer.
     pub(crate) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io {

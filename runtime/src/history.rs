@@ -171,6 +171,7 @@ fn failed(file: &str, error: FileError) -> WalError {
     }
 }
 
-fn lost(name: &str) -> String {
+/// The file that says that somebody has decided to go on without this slice.
+pub(crate) fn lost(name: &str) -> String {
     format!("{name}.lost")
 }

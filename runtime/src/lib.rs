@@ -33,6 +33,7 @@
 //! | `wal.rs`, `reserve.rs` | the log thread, room for a full disk |
 //! | `checkpoint.rs`, `tables/` | the checkpoint thread, the table store and its verification |
 //! | `history.rs` | closed slices of history: written, verified, read back |
+//! | `snapshot/` | the last checkpoint on its way to another member, and one that arrives |
 //! | `directory.rs`, `identity.rs` | the data directory, its lock and version; disk id and key |
 //! | `files.rs` | real files under core's log, slices and small files |
 //! | `recover.rs` | from a directory to the state a replica opens with |
@@ -60,6 +61,7 @@ mod node;
 mod recover;
 mod reserve;
 mod shutdown;
+mod snapshot;
 mod streams;
 mod tables;
 #[cfg(test)]

@@ -121,7 +121,7 @@ fn open_tables(directory: &Path) -> Result<(Store, Tables), StartError> {
 }
 
 /// The store in the tables, or what is wrong with them.
-fn load(tables: &Tables) -> Result<Store, String> {
+pub(crate) fn load(tables: &Tables) -> Result<Store, String> {
     let mut broken = None;
     let rows = tables.rows().map_while(|row| match row {
         Ok(row) => Some(row),

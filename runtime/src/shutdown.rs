@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::recover::{Start, recover};
 use crate::reserve::Reserve;
+use crate::snapshot::{Incoming, Snapshots, Summary};
 use crate::transport::Transport;
 use crate::wal::Writer;
 
@@ -225,17 +226,24 @@ fn run(
         checkpoints: Arc::new(Inbox::new(usize::MAX)),
         history: Arc::new(Inbox::new(usize::MAX)),
     };
+    let layout = (*home).clone();
+    let incoming = Incoming::new(layout, start.generation, Arc::clone(&shared.inbox));
+    let incoming = Arc::new(incoming);
     let log = Writer::new(
         start.log,
         Arc::clone(&workers.log),
         Arc::clone(shared),
         Reserve::new(home.reserve(), options.reserve_bytes, home.room()),
+        Arc::clone(&incoming),
+        Arc::clone(&workers.checkpoints),
     );
     let checkpoints = Checkpoints::new(
         start.tables,
         home.tables(start.generation),
+        Summary::from(&start.opening.store),
         home.history(),
         home.room(),
+        Arc::clone(&incoming),
         Arc::clone(&workers.checkpoints),
         Arc::clone(&workers.log),
         Arc::clone(shared),
@@ -255,7 +263,9 @@ fn run(
         let (shared, workers) = (Arc::clone(shared), workers.clone());
         caught("driver", || {
             let replica = Replica::new(options.core.clone(), start.opening, clock.now());
-            let driver = Driver::new(replica, clock, shared, workers, peers, options);
+            let inbox = Arc::clone(&shared.inbox);
+            let snapshots = Snapshots::new(incoming, inbox, runtime.clone());
+            let driver = Driver::new(replica, clock, shared, workers, peers, snapshots, options);
             if let Some(transport) = driver.run()? {
                 farewell(transport, runtime);
             }

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quorate_core::wal::{Wal, WalError};
-use quorate_core::{Index, Input, Write};
+use quorate_core::{Index, Input, LogId, Write};
 use tracing::{error, info, warn};
 
+use crate::checkpoint::CheckpointMail;
 use crate::driver::{Mail, Shared};
 use crate::error::Fatal;
 use crate::files::Directory;
 use crate::inbox::Inbox;
 use crate::metrics::gauge;
 use crate::reserve::Reserve;
+use crate::snapshot::Incoming;
 
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_millis(250);
@@ -36,6 +38,10 @@ pub(crate) struct Writer {
     inbox: Arc<Inbox<LogMail>>,
     driver: Arc<Shared>,
     reserve: Reserve,
+    incoming: Arc<Incoming>,
+    checkpoints: Arc<Inbox<CheckpointMail>>,
+    /// The snapshot that was last switched to: a write that installs it may be tried again.
+    installed: Option<LogId>,
     /// Writes not on disk: more than one batch only while the disk is full.
     waiting: Vec<Write>,
     /// The replica was told that there is no room.
@@ -48,12 +54,17 @@ impl Writer {
         inbox: Arc<Inbox<LogMail>>,
         driver: Arc<Shared>,
         reserve: Reserve,
+        incoming: Arc<Incoming>,
+        checkpoints: Arc<Inbox<CheckpointMail>>,
     ) -> Self {
         Self {
             log,
             inbox,
             driver,
             reserve,
+            incoming,
+            checkpoints,
+            installed: None,
             waiting: Vec::new(),
             full: false,
         }
@@ -99,11 +110,11 @@ impl Writer {
         };
         let through = last.seq;
         let begun = Instant::now();
-        let mut outcome = self.log.append_all(&self.waiting);
+        let mut outcome = self.append()?;
         if outcome == Err(WalError::Full) && !self.full {
             // The room in reserve is for this batch; the next one is refused by core.
             self.declare_full();
-            outcome = self.log.append_all(&self.waiting);
+            outcome = self.append()?;
         }
         match outcome {
             Ok(()) => {
@@ -115,6 +126,25 @@ impl Writer {
             Err(WalError::Full) => Ok(()),
             Err(error) => Err(fatal(&error)),
         }
+    }
+
+    /// Writes what waits. A snapshot becomes the state of this member before the log is told.
+    fn append(&mut self) -> Result<Result<(), WalError>, Fatal> {
+        let last = self.waiting.iter().find_map(|write| write.install);
+        if let Some(last) = last
+            && self.installed != Some(last)
+        {
+            match self.incoming.install(last) {
+                Ok(installed) => {
+                    let mail = CheckpointMail::Replace(Box::new(installed));
+                    let _ = self.checkpoints.send(mail);
+                    self.installed = Some(last);
+                }
+                Err(error) if error.is_full() => return Ok(Err(WalError::Full)),
+                Err(error) => return Err(Fatal::Log(error.to_string())),
+            }
+        }
+        Ok(self.log.append_all(&self.waiting))
     }
 
     /// Has the next segment stand ready, now that nobody waits: so a full disk strikes here.

@@ -8,12 +8,13 @@
 
 mod verify;
 
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fjall::compaction::Leveled;
 use fjall::config::{FilterPolicy, FilterPolicyEntry, PinningPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Slice};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
 pub(crate) use verify::verify;
 
 /// The one keyspace.
@@ -105,6 +106,15 @@ impl Tables {
             .map(|row| row.into_inner().map_err(TablesError::from))
     }
 
+    /// What is in the store now, whatever is ingested later. Held for long it keeps the room of
+    /// what was replaced since.
+    pub(crate) fn view(&self) -> View {
+        View {
+            snapshot: self.database.snapshot(),
+            state: self.state.clone(),
+        }
+    }
+
     /// Whether compaction has fallen so far behind that it must be dead.
     pub(crate) fn is_choked(&self) -> bool {
         self.level0() > LEVEL0_MAX
@@ -123,6 +133,35 @@ impl Tables {
     /// Compactions that ended since the store was opened.
     pub(crate) fn compactions(&self) -> usize {
         self.database.compactions_completed()
+    }
+}
+
+/// The store at one moment. Blocks, too.
+pub(crate) struct View {
+    snapshot: Snapshot,
+    state: Keyspace,
+}
+
+/// Rows of a [`View`], ascending by key.
+pub(crate) type ViewRows = Box<dyn Iterator<Item = Result<(Slice, Slice), TablesError>> + Send>;
+
+impl View {
+    /// The rows after this key, or all.
+    pub(crate) fn rows_after(&self, after: Option<&[u8]>) -> ViewRows {
+        let rows = match after {
+            Some(key) => {
+                let range = (Bound::Excluded(key), Bound::Unbounded);
+                self.snapshot.range::<&[u8], _>(&self.state, range)
+            }
+            None => self.snapshot.iter(&self.state),
+        };
+        Box::new(rows.map(|row| row.into_inner().map_err(TablesError::from)))
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "View({})", self.snapshot.seqno())
     }
 }
 

@@ -78,7 +78,11 @@ pub(crate) fn lane(body: &MessageBody) -> Lane {
         | MessageBody::VoteReply { .. }
         | MessageBody::Append { .. }
         | MessageBody::AppendReply { .. }
-        | MessageBody::TimeoutNow => Lane::Raft,
+        | MessageBody::TimeoutNow
+        | MessageBody::ProposeRefused { .. }
+        | MessageBody::ReadIndex { .. }
+        | MessageBody::ReadIndexReply { .. } => Lane::Raft,
+        MessageBody::Propose { .. } => Lane::Forward,
     }
 }
 
@@ -112,6 +116,11 @@ impl Transport {
     /// This member is born: peers have ids from now on, and get messages. Says so to all.
     pub(crate) fn born(&self, _record: &BirthRecord) {}
 
+    /// The way on which a snapshot goes to a member, if there is one.
+    pub(crate) fn snapshot_streams(&self, _to: NodeId) -> Option<SnapshotStreams> {
+        None
+    }
+
     /// Where peers are heard.
     pub(crate) fn local_addresses(&self) -> Vec<SocketAddr> {
         Vec::new()
@@ -119,4 +128,16 @@ impl Transport {
 
     /// Says goodbye to all peers and ends.
     pub(crate) async fn close(self) {}
+}
+
+/// The way on which a snapshot goes to a member.
+pub(crate) struct SnapshotStreams {}
+
+impl crate::snapshot::Streams for SnapshotStreams {
+    type Read = tokio::io::DuplexStream;
+    type Write = tokio::io::DuplexStream;
+
+    async fn open(&self) -> Result<(Self::Read, Self::Write), String> {
+        Err(String::new())
+    }
 }

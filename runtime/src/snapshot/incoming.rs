@@ -1,0 +1,397 @@
+//! A snapshot that arrives. One at a time; its stream may break off, and another go on.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quorate_core::snapshot::{
+    Assembly, Part, SnapshotFrame, SnapshotHeader, SnapshotRefusal, SnapshotReply,
+};
+use quorate_core::{Input, LogId};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::build::{BuildError, Built, Places};
+use super::frames::{FrameError, read_frame, write_reply};
+use super::source::Summary;
+use crate::directory::Layout;
+use crate::driver::Mail;
+use crate::error::StartError;
+use crate::files::sync_directory;
+use crate::inbox::Inbox;
+use crate::tables::Tables;
+
+/// Parts that wait for the disk.
+const PARTS_AHEAD: usize = 4;
+
+/// How long a stream may bring nothing.
+const READ_MAX: Duration = Duration::from_secs(30);
+
+/// How long a snapshot whose stream broke off is kept.
+const DETACHED_MAX: Duration = Duration::from_secs(60);
+
+/// What arrives at this member.
+pub(crate) struct Incoming {
+    layout: Layout,
+    inbox: Arc<Inbox<Mail>>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The generation of tables in use.
+    generation: u64,
+    stage: Stage,
+    /// Whether slices that are here already need not be sent: not after a snapshot with them came
+    /// to nothing.
+    is_trusting: bool,
+    /// Counts streams and snapshots: who comes late finds another number.
+    number: u64,
+}
+
+enum Stage {
+    Idle,
+    /// A stream brings it, under this number.
+    Attached(u64),
+    /// Its stream broke off.
+    Detached(Job),
+    /// It is whole, and waits for the replica.
+    Whole(Whole),
+}
+
+/// A snapshot that is being built.
+struct Job {
+    assembly: Assembly,
+    parts: mpsc::Sender<Part>,
+    built: oneshot::Receiver<Result<Built, BuildError>>,
+}
+
+struct Whole {
+    last: LogId,
+    summary: Summary,
+    tables: Tables,
+    slices: Vec<String>,
+}
+
+/// The tables that were switched to.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    pub(crate) tables: Tables,
+    pub(crate) directory: PathBuf,
+    pub(crate) summary: Summary,
+    /// Where the ones before are; of no use any more.
+    pub(crate) superseded: PathBuf,
+}
+
+/// Why a stream ended.
+enum Ended {
+    /// Everything is here: the sender is told.
+    Whole,
+    Broken(String),
+    Refused(SnapshotRefusal, String),
+}
+
+impl Incoming {
+    /// Nothing yet. `generation` is that of the tables in use.
+    pub(crate) fn new(layout: Layout, generation: u64, inbox: Arc<Inbox<Mail>>) -> Self {
+        Self {
+            layout,
+            inbox,
+            state: Mutex::new(State {
+                generation,
+                stage: Stage::Idle,
+                is_trusting: true,
+                number: 0,
+            }),
+        }
+    }
+
+    /// Serves one stream from its first byte to its end.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        peer: String,
+        mut read: impl AsyncRead + Unpin,
+        mut write: impl AsyncWrite + Unpin,
+    ) {
+        let ended = match self.attach(&mut read).await {
+            Ok((number, mut job)) => {
+                let ended = receive(&mut job, &mut read, &mut write).await;
+                self.detach(number, job, ended).await
+            }
+            Err(ended) => ended,
+        };
+        let reply = match ended {
+            Ended::Whole => SnapshotReply::Received,
+            Ended::Refused(reason, what) => {
+                warn!(peer, ?reason, what, "a snapshot is refused");
+                SnapshotReply::Refused(reason)
+            }
+            Ended::Broken(what) => {
+                info!(peer, what, "the stream of a snapshot broke off");
+                return;
+            }
+        };
+        let _ = write_reply(&mut write, &reply).await;
+    }
+
+    /// Reads the header, and finds or begins the snapshot it speaks of.
+    async fn attach(
+        self: &Arc<Self>,
+        read: &mut (impl AsyncRead + Unpin),
+    ) -> Result<(u64, Job), Ended> {
+        let header = match next(read).await? {
+            SnapshotFrame::Header(header) => header,
+            SnapshotFrame::Slice { .. } | SnapshotFrame::Rows(_) | SnapshotFrame::End { .. } => {
+                let what = "it does not begin with a header";
+                return Err(Ended::Refused(SnapshotRefusal::Damaged, what.to_owned()));
+            }
+        };
+        let mut state = self.lock();
+        let job = match std::mem::replace(&mut state.stage, Stage::Idle) {
+            Stage::Detached(job) if *job.assembly.header() == header => job,
+            // What broke off is given up for what is here now.
+            Stage::Detached(_) | Stage::Idle => self.begin(&state, header)?,
+            busy @ (Stage::Attached(_) | Stage::Whole(_)) => {
+                state.stage = busy;
+                let what = "another one is on its way".to_owned();
+                return Err(Ended::Refused(SnapshotRefusal::Busy, what));
+            }
+        };
+        state.number += 1;
+        let number = state.number;
+        state.stage = Stage::Attached(number);
+        Ok((number, job))
+    }
+
+    fn begin(&self, state: &State, header: SnapshotHeader) -> Result<Job, Ended> {
+        let places = self.places(state.generation + 1);
+        let have = match state.is_trusting {
+            true => places.have(&header),
+            false => Vec::new(),
+        };
+        info!(last = %header.last, slices = header.slices.len(), "a snapshot begins to arrive");
+        let assembly = Assembly::new(header.clone(), have);
+        let assembly =
+            assembly.map_err(|what| Ended::Refused(SnapshotRefusal::Damaged, what.to_owned()))?;
+        let (parts, receiver) = mpsc::channel(PARTS_AHEAD);
+        let (done, built) = oneshot::channel();
+        task::spawn_blocking(move || {
+            // Whoever waited may be gone: then nobody knows of what was built.
+            if let Err(Ok(_)) = done.send(places.build(&header, receiver)) {
+                places.clear();
+            }
+        });
+        Ok(Job {
+            assembly,
+            parts,
+            built,
+        })
+    }
+
+    /// A stream has ended, and with it perhaps the snapshot.
+    async fn detach(self: &Arc<Self>, number: u64, job: Job, ended: Ended) -> Ended {
+        match ended {
+            Ended::Broken(what) => {
+                self.leave(number, Stage::Detached(job));
+                let incoming = Arc::clone(self);
+                task::spawn(async move {
+                    tokio::time::sleep(DETACHED_MAX).await;
+                    incoming.give_up(number);
+                });
+                Ended::Broken(what)
+            }
+            Ended::Refused(reason, what) => {
+                let Job { parts, built, .. } = job;
+                // The thread that builds ends with the channel to it, and may know better.
+                drop(parts);
+                let what = match built.await {
+                    Ok(Err(error)) if reason == SnapshotRefusal::Disk => error.what,
+                    Ok(Ok(_) | Err(_)) | Err(_) => what,
+                };
+                self.leave(number, Stage::Idle);
+                Ended::Refused(reason, what)
+            }
+            Ended::Whole => {
+                let header = job.assembly.header().clone();
+                match job.built.await {
+                    Ok(Ok(built)) => {
+                        self.arrived(number, header.last, built);
+                        Ended::Whole
+                    }
+                    Ok(Err(BuildError { refusal, what })) => {
+                        // It may be one of our own slices that is not what it should be.
+                        self.lock().is_trusting = refusal != SnapshotRefusal::Damaged;
+                        self.leave(number, Stage::Idle);
+                        Ended::Refused(refusal, what)
+                    }
+                    Err(_) => {
+                        self.leave(number, Stage::Idle);
+                        let what = "the thread that builds it is gone".to_owned();
+                        Ended::Refused(SnapshotRefusal::Disk, what)
+                    }
+                }
+            }
+        }
+    }
+
+    fn arrived(&self, number: u64, last: LogId, built: Built) {
+        let Built {
+            store,
+            tables,
+            slices,
+        } = built;
+        let summary = Summary::from(&*store);
+        self.leave(
+            number,
+            Stage::Whole(Whole {
+                last,
+                summary,
+                tables,
+                slices,
+            }),
+        );
+        let input = Input::SnapshotReceived { store };
+        let _ = self.inbox.send(Mail::Input(input));
+    }
+
+    /// Makes the snapshot the state of this member, on disk: its slices first, then its tables, in
+    /// one step. Blocks. Can be tried again.
+    ///
+    /// # Errors
+    /// The disk.
+    ///
+    /// # Panics
+    /// Where there is no such snapshot: core installs what arrived.
+    pub(crate) fn install(&self, last: LogId) -> Result<Installed, StartError> {
+        let mut state = self.lock();
+        let Stage::Whole(whole) = &state.stage else {
+            panic!("{last} never arrived");
+        };
+        assert_eq!(whole.last, last, "another snapshot arrived");
+        let generation = state.generation + 1;
+        let places = self.places(generation);
+        let moved = move_slices(&places, &whole.slices);
+        moved.map_err(|error| StartError::io("move slices to", &places.history, error))?;
+        self.layout.set_generation(generation)?;
+        let _ = fs::remove_dir_all(&places.incoming);
+        let superseded = self.layout.tables(state.generation);
+        state.generation = generation;
+        let Stage::Whole(whole) = std::mem::replace(&mut state.stage, Stage::Idle) else {
+            unreachable!("it was there, under the same lock");
+        };
+        Ok(Installed {
+            tables: whole.tables,
+            directory: places.tables,
+            summary: whole.summary,
+            superseded,
+        })
+    }
+
+    /// The snapshot as of `last` is of no use. Blocks.
+    pub(crate) fn discard(&self, last: LogId) {
+        let mut state = self.lock();
+        let is_it = matches!(&state.stage, Stage::Whole(whole) if whole.last == last);
+        if is_it {
+            info!(%last, "a snapshot is of no use");
+            state.stage = Stage::Idle;
+            self.places(state.generation + 1).clear();
+        }
+    }
+
+    /// Nobody went on with it.
+    fn give_up(&self, number: u64) {
+        let mut state = self.lock();
+        if state.number == number && matches!(state.stage, Stage::Detached(_)) {
+            info!("a snapshot that broke off is given up");
+            // The thread that builds it removes what it wrote.
+            state.stage = Stage::Idle;
+        }
+    }
+
+    fn leave(&self, number: u64, stage: Stage) {
+        let mut state = self.lock();
+        if matches!(state.stage, Stage::Attached(other) if other == number) {
+            state.stage = stage;
+        }
+    }
+
+    fn places(&self, generation: u64) -> Places {
+        Places {
+            tables: self.layout.tables(generation),
+            incoming: self.layout.incoming(),
+            history: self.layout.history().path().to_owned(),
+            room: self.layout.room(),
+        }
+    }
+
+    /// Nothing under this lock stops half-way.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Incoming({})", self.lock().generation)
+    }
+}
+
+/// Takes what the stream brings, until it ends one way or another.
+async fn receive(
+    job: &mut Job,
+    read: &mut (impl AsyncRead + Unpin),
+    write: &mut (impl AsyncWrite + Unpin),
+) -> Ended {
+    if let Err(error) = write_reply(write, &job.assembly.resume()).await {
+        return Ended::Broken(error.to_string());
+    }
+    loop {
+        let frame = match next(read).await {
+            Ok(frame) => frame,
+            Err(ended) => return ended,
+        };
+        let part = match job.assembly.accept(frame) {
+            Ok(part) => part,
+            Err(what) => return Ended::Refused(SnapshotRefusal::Damaged, what.to_owned()),
+        };
+        let is_end = part == Part::End;
+        if job.parts.send(part).await.is_err() {
+            // It says itself why it ended.
+            return Ended::Refused(SnapshotRefusal::Disk, "it cannot be written".to_owned());
+        }
+        if is_end {
+            return Ended::Whole;
+        }
+    }
+}
+
+async fn next(read: &mut (impl AsyncRead + Unpin)) -> Result<SnapshotFrame, Ended> {
+    match timeout(READ_MAX, read_frame(read)).await {
+        Ok(Ok(frame)) => Ok(frame),
+        Ok(Err(error @ FrameError::Broken(_))) => Err(Ended::Broken(error.to_string())),
+        Ok(Err(error @ FrameError::Damaged(_))) => {
+            Err(Ended::Refused(SnapshotRefusal::Damaged, error.to_string()))
+        }
+        Err(_) => Err(Ended::Broken("it brings nothing".to_owned())),
+    }
+}
+
+/// Moves slices that arrived to those of this member. A second time, those already there are passed
+/// over.
+fn move_slices(places: &Places, slices: &[String]) -> io::Result<()> {
+    for name in slices {
+        let moved = fs::rename(places.incoming.join(name), places.history.join(name));
+        match moved {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::metadata(places.history.join(name))?;
+            }
+            moved => moved?,
+        }
+    }
+    sync_directory(&places.history)
+}
