@@ -61,7 +61,10 @@ mod tables;
 mod testing;
 #[cfg(test)]
 mod tests;
-#[expect(dead_code, reason = "the flow that starts a cluster calls it")]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the flow that starts a cluster calls it")
+)]
 mod transport;
 mod view;
 mod wal;
