@@ -51,14 +51,8 @@ pub(crate) struct Peers {
 
 impl Receiver for Inbox<Mail> {
     fn receive(&self, arrival: Arrival) {
-        let _ = match &arrival {
-            // Whoever asks asks again: of these only so many may wait.
-            Arrival::Confirmation { .. } => self.offer(Mail::Arrival(arrival)),
-            // Bounded by their permits, by the handshakes and dials under way.
-            Arrival::Message { .. } | Arrival::Handshake { .. } | Arrival::Unreachable { .. } => {
-                self.send(Mail::Arrival(arrival))
-            }
-        };
+        // Bounded by their permits, and by the streams, handshakes and dials under way.
+        let _ = self.send(Mail::Arrival(arrival));
     }
 }
 
@@ -156,12 +150,16 @@ impl Peers {
                 from,
                 disk,
                 confirmation,
-            } => self.birth.step(BirthInput::Confirm {
-                from,
-                disk,
-                confirmation,
-            }),
-            Arrival::Message { .. } | Arrival::Unreachable { .. } => {}
+                permit,
+            } => {
+                self.birth.step(BirthInput::Confirm {
+                    from,
+                    disk,
+                    confirmation,
+                });
+                drop(permit);
+            }
+            Arrival::Message { .. } | Arrival::Snapshot { .. } | Arrival::Unreachable { .. } => {}
         }
     }
 
@@ -187,7 +185,8 @@ impl Peers {
 
     /// The way on which a snapshot goes to a member, if there is one.
     pub(crate) fn snapshot_streams(&self, to: NodeId) -> Option<SnapshotStreams> {
-        self.transport.as_ref()?.snapshot_streams(to)
+        let transport = self.transport.as_ref();
+        transport.map(|transport| transport.snapshot_streams(to))
     }
 
     /// The way to the others, to be closed.
@@ -216,7 +215,7 @@ impl Peers {
 
     fn confirm(&self, to: &str, confirmation: Confirmation) {
         if let Some(transport) = &self.transport {
-            transport.confirm(to, confirmation);
+            transport.confirm(to.to_owned(), confirmation);
         }
     }
 }

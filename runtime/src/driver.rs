@@ -291,6 +291,10 @@ impl Driver {
                 self.traffic.on_unreachable(peer);
                 self.replica.step(now, Input::Unreachable { peer });
             }
+            Arrival::Snapshot { from, read, write } => {
+                let name = self.name_of(from);
+                self.snapshots.receive(name, read, write);
+            }
             Arrival::Handshake { .. } | Arrival::Confirmation { .. } => {
                 self.peers.take(arrival);
                 self.peers.answer(now);
