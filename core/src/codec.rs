@@ -27,7 +27,8 @@ pub const FRAME_BYTES_MAX: usize = 64 << 20;
 /// The bytes before a body.
 pub const HEADER_BYTES: usize = 10;
 
-const TAG_MESSAGE: u8 = b'm';
+/// The tag of the frame of a [`Message`].
+pub const TAG_MESSAGE: u8 = b'm';
 const TAG_WRITE: u8 = b'w';
 
 /// Where the checksum stands in the header: all before it, and the body, is under it.
@@ -125,6 +126,30 @@ pub fn decode_write(bytes: &[u8]) -> Result<Write, DecodeError> {
     } else {
         Err(DecodeError::Malformed)
     }
+}
+
+/// The frame of `value` under a tag of the caller's, in one buffer: for what travels beside
+/// messages on one stream.
+///
+/// # Panics
+/// Where it is more than [`FRAME_BYTES_MAX`].
+#[must_use]
+pub fn encode_frame<T: Serialize>(tag: u8, value: &T) -> Vec<u8> {
+    encode(tag, value, 0)
+}
+
+/// The value in `frame`, all of it, if it has that tag.
+///
+/// # Errors
+/// The peer erred: see [`DecodeError`].
+pub fn decode_frame<T: DeserializeOwned>(tag: u8, frame: &[u8]) -> Result<T, DecodeError> {
+    decode(tag, frame)
+}
+
+/// The tag of a frame, if that much of it is there.
+#[must_use]
+pub fn frame_tag(bytes: &[u8]) -> Option<u8> {
+    bytes.get(1).copied()
 }
 
 /// The length in bytes of the frame that begins with `bytes`, header included; `None` while too few

@@ -29,7 +29,6 @@ impl Identity {
         }
     }
 
-    #[expect(dead_code, reason = "the hello will be signed with it")]
     /// Signs `message` with the key; `None` where what was stored is no key pair.
     pub(crate) fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
         let pair = Ed25519KeyPair::from_pkcs8(&self.pkcs8).ok()?;

@@ -18,7 +18,7 @@ use quorate_core::Duration;
 
 pub(crate) use groups::gauge;
 use groups::{CheckpointMetrics, LogMetrics, RaftMetrics, StoreMetrics};
-pub(crate) use peers::PeerMetrics;
+pub(crate) use peers::{DropLabel, PeerLabel, PeerMetrics, RefusalLabel};
 pub use text::CONTENT_TYPE;
 
 /// The metrics of one member.

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// Between this member and the others.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct PeerMetrics {
     pub(crate) connected: Gauge,
     pub(crate) sent: Family<PeerLabel, Counter>,
