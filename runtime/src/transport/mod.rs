@@ -107,7 +107,10 @@ pub(crate) enum Lane {
     /// In order with all others of its kind, on the one long-lived stream.
     Raft,
     /// On a stream of its own: it may be large, and nothing waits behind it.
-    #[expect(dead_code, reason = "forwarded requests will take it")]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "forwarded requests will take it")
+    )]
     Forward,
 }
 
