@@ -2,7 +2,6 @@
 //! are not born yet. Everything decided is decided by core's [`Birth`].
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quorate_core::raft::Message;
@@ -11,7 +10,7 @@ use quorate_core::{
     Duration, Founder, Instant, NodeId,
 };
 use tokio::runtime::Handle;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::clock::Clock;
 use crate::config::Options;
@@ -21,7 +20,7 @@ use crate::error::StartError;
 use crate::identity::Identity;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
-use crate::transport::{Arrival, PeerTls, Receiver, SnapshotStreams, Transport, TransportOptions};
+use crate::transport::{Arrival, Receiver, SnapshotStreams, Transport, TransportOptions};
 
 /// How often a member asks for confirmations that did not come.
 const RESEND_INTERVAL: Duration = Duration::from_millis(250);
@@ -167,7 +166,7 @@ impl Peers {
     pub(crate) fn answer(&mut self, now: Instant) {
         while let Some(output) = self.birth.poll(now) {
             match output {
-                BirthOutput::Send { to, confirmation } => self.confirm(&to, confirmation),
+                BirthOutput::Send { to, confirmation } => self.confirm(to, confirmation),
                 BirthOutput::Error(error) => error!("{error}"),
                 // It is, and has been told.
                 BirthOutput::Born(_) => {}
@@ -202,7 +201,7 @@ impl Peers {
                     home.set_birth(&state)?;
                     self.birth.step(BirthInput::Persisted);
                 }
-                BirthOutput::Send { to, confirmation } => self.confirm(&to, confirmation),
+                BirthOutput::Send { to, confirmation } => self.confirm(to, confirmation),
                 BirthOutput::Born(record) => return Ok(Some(record)),
                 BirthOutput::Error(BirthError::NotFounded { member }) => {
                     return Err(StartError::NotFounded { member });
@@ -213,9 +212,9 @@ impl Peers {
         Ok(None)
     }
 
-    fn confirm(&self, to: &str, confirmation: Confirmation) {
+    fn confirm(&self, to: String, confirmation: Confirmation) {
         if let Some(transport) = &self.transport {
-            transport.confirm(to.to_owned(), confirmation);
+            transport.confirm(to, confirmation);
         }
     }
 }
@@ -270,14 +269,6 @@ fn listen(
     others: BTreeMap<String, Vec<String>>,
 ) -> Result<Transport, StartError> {
     let options = world.options;
-    let is_open = |address: &SocketAddr| !address.ip().is_loopback();
-    if options.peer_tls == PeerTls::SelfMade && options.peer_listen.iter().any(is_open) {
-        warn!(
-            "peers are heard beyond this machine without certificates: whoever reaches the port can \
-             take part in a birth and read along; give https peer URLs, --peer-cert-file, \
-             --peer-key-file and --peer-trusted-ca-file"
-        );
-    }
     let listen = options.peer_listen.clone();
     let tls = options.peer_tls.clone();
     let receiver: Arc<dyn Receiver> = Arc::<Inbox<Mail>>::clone(world.inbox);

@@ -147,24 +147,7 @@ fn live(
 ) -> Result<(), Fatal> {
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
-    let prepared = Home::open(options, room).and_then(|home| {
-        let identity_and_state = home.identity()?;
-        Ok((home, identity_and_state))
-    });
-    let prepared = prepared.and_then(|(home, (identity, state))| {
-        let identity = Arc::new(identity);
-        let world = Surroundings {
-            home: &home,
-            options,
-            identity,
-            inbox,
-            metrics: &metrics,
-            runtime,
-            clock,
-        };
-        let begun = begin(&world, state)?;
-        Ok(begun.map(|(start, peers)| (home, start, peers)))
-    });
+    let prepared = prepare(options, room, inbox, &metrics, runtime, clock);
     let (home, start, peers) = match prepared {
         Ok(Some(prepared)) => prepared,
         Ok(None) => {
@@ -185,6 +168,31 @@ fn live(
     });
     let _ = started.send(Ok(Node::new(Arc::clone(&shared))));
     run(home, start, peers, clock, options, &shared, runtime)
+}
+
+/// Opens the directory and brings the member to where it can run. `None` where it is asked to stop
+/// before it is born; where it fails, the directory is free again.
+fn prepare(
+    options: &Options,
+    room: Room,
+    inbox: &Arc<Inbox<Mail>>,
+    metrics: &Metrics,
+    runtime: &Handle,
+    clock: Clock,
+) -> Result<Option<(Home, Start, Peers)>, StartError> {
+    let home = Home::open(options, room)?;
+    let (identity, state) = home.identity()?;
+    let world = Surroundings {
+        home: &home,
+        options,
+        identity: Arc::new(identity),
+        inbox,
+        metrics,
+        runtime,
+        clock,
+    };
+    let begun = begin(&world, state)?;
+    Ok(begun.map(|(start, peers)| (home, start, peers)))
 }
 
 /// Brings the member to its birth, unless it has that behind it, and recovers it. `None` where it

@@ -56,15 +56,16 @@ impl Trio {
         }
     }
 
-    /// Starts a member, as soon as its directory is free.
+    /// Starts a member, as soon as its directory and its port are free.
     async fn start(&self, place: usize) -> Result<Member, StartError> {
         let end = StdInstant::now() + PATIENCE;
         loop {
             match start_in(self.options(place), Room::default()).await {
-                // Whoever was asked to stop before its birth may take a moment.
-                Err(StartError::InUse { .. }) if StdInstant::now() < end => pause().await,
+                // Whoever was asked to stop before its birth, and its socket, may take a moment.
+                Err(StartError::InUse { .. } | StartError::Listen { .. }) => pause().await,
                 started => return started,
             }
+            assert!(StdInstant::now() < end, "it is still in use");
         }
     }
 
@@ -246,7 +247,8 @@ async fn who_was_wiped_after_the_birth_is_told_what_to_do() {
 async fn a_port_in_use_is_named() {
     let trio = Trio::new();
     let _other = UdpSocket::bind(trio.listen[0]).expect("it was free");
-    let error = trio.start(0).await.map(drop).expect_err("not free");
+    let started = start_in(trio.options(0), Room::default()).await;
+    let error = started.map(drop).expect_err("not free");
     let port = trio.listen[0].port().to_string();
     assert!(error.to_string().contains(&port), "{error}");
 }

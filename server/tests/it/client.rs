@@ -41,11 +41,16 @@ impl Answer {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("a server");
-        Self {
+        Self::try_connect(address).await.expect("a server")
+    }
+
+    /// A connection, if somebody listens.
+    pub(crate) async fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        Some(Self {
             stream,
             read: Vec::new(),
-        }
+        })
     }
 
     /// A client whose side of the connection holds next to nothing.

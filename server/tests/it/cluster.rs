@@ -115,9 +115,11 @@ impl Cluster {
         fs::read_to_string(&self.members[place].log).expect("a log")
     }
 
-    /// A connection to a member.
+    /// A connection to a member, as soon as it listens.
     pub(crate) async fn client(&self, place: usize) -> Client {
-        Client::connect(self.members[place].clients).await
+        let address = self.members[place].clients;
+        self.until("a connection", || Client::try_connect(address))
+            .await
     }
 
     /// One request to a member, on a connection of its own.
