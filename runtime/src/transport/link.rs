@@ -7,8 +7,8 @@
 //! | `f` | one way, one for each message | a forwarded message |
 //!
 //! The `r` stream carries messages and [`Control`] frames in one order: a member says that it is
-//! born before it sends its first message. Streams both ways are for snapshots: one each, dispatched
-//! in `serve_both_ways`, with a kind of its own and a lower priority than `r`.
+//! born before it sends its first message. Streams both ways are for snapshots: one each,
+//! dispatched in `serve_both_ways`, with a kind of its own and a lower priority than `r`.
 //!
 //! Memory is bounded: a stream that is not read holds at most its window, all streams of one
 //! connection together [`RECEIVE_BYTES`]; what was read waits against permits.
