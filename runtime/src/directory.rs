@@ -334,9 +334,8 @@ pub(crate) fn wal_error(directory: &Path, error: WalError) -> StartError {
     }
 }
 
-/// Whether the directory at `path` holds a member that is born, for which nothing counts any more of
-/// what its command line says about the cluster. Where it cannot be read, that shows when it is
-/// opened.
+/// Whether the directory at `path` holds a member that is born: nothing of what its command line
+/// says about a new cluster counts for it. Where it cannot be read, that shows when it is opened.
 #[must_use]
 pub fn is_born(path: &Path) -> bool {
     let root = Directory::new(path.to_owned(), Room::default());

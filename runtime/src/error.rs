@@ -46,8 +46,8 @@ pub enum StartError {
     },
     /// There is nothing there, and nobody said that a new member shall be made.
     #[error(
-        "{} is empty or missing: is the right disk mounted? A member cannot be added to an existing \
-         cluster in this version; to make a member of a new one there, start with \
+        "{} is empty or missing: is the right disk mounted? A member cannot be added to an \
+         existing cluster in this version; to make a member of a new one there, start with \
          --initial-cluster-state new",
         .path.display()
     )]

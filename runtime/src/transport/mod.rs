@@ -2,8 +2,8 @@
 //!
 //! - TLS proves that the network may be the cluster's; the hello, signed with the identity key over
 //!   the TLS exporter, proves which member speaks.
-//! - Both members of a pair dial. Of two connections made at once the one dialed from the lower disk
-//!   id stays; a peer that was restarted replaces its old one.
+//! - Both members of a pair dial. Of two connections made at once the one dialed from the lower
+//!   disk id stays; a peer that was restarted replaces its old one.
 //! - Messages go only between members born into one cluster, with a disk and a key of its record.
 //!   Anybody else with the token may confirm and ask (DESIGN.md §4), no more.
 //! - Nothing here waits for a peer: queues are bounded and drop the newest, readers stop reading,

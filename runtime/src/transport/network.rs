@@ -179,8 +179,8 @@ impl Network {
         new
     }
 
-    /// Judges a hello that is proved. What it says of its sender is told to the receiver, even where
-    /// the connection is refused, since the receiver may have to tell an operator.
+    /// Judges a hello that is proved. What it says of its sender is told to the receiver, even
+    /// where the connection is refused for its identity: the receiver may know more to tell.
     pub(super) fn judge(
         &self,
         hello: &Hello,

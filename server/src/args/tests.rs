@@ -277,7 +277,8 @@ fn a_cluster_that_contradicts_itself_is_not_founded() {
     );
     check_founders_refused(
         &of_three(&["--initial-cluster=a=http://h:1,a=http://h:4,b=http://h:1"]),
-        "--initial-cluster has http://h:1 for both \"a\" and \"b\": each member needs URLs of its own",
+        "--initial-cluster has http://h:1 for both \"a\" and \"b\": each member needs \
+         URLs of its own",
     );
     check_founders_refused(
         &of_three(&["--initial-cluster=a=http://h:1,a=http://h:4,b=http://h:2,b=http://h:2"]),
@@ -326,7 +327,8 @@ fn contradictions_about_tls_between_peers_are_refused() {
     let https = "--listen-peer-urls=https://127.0.0.1:1";
     check_refused(
         &[https],
-        "--listen-peer-urls is https: give --peer-cert-file and --peer-key-file, or --peer-auto-tls",
+        "--listen-peer-urls is https: give --peer-cert-file and --peer-key-file, or \
+         --peer-auto-tls",
     );
     check_refused(
         &[https, "--peer-cert-file=c"],
@@ -344,13 +346,13 @@ fn contradictions_about_tls_between_peers_are_refused() {
     ] {
         let name = flag.split('=').next().expect("a name");
         let expected = format!(
-            "{name} would protect nothing: --listen-peer-urls is http, so give https URLs there, in \
-             --initial-advertise-peer-urls and in --initial-cluster"
+            "{name} would protect nothing: --listen-peer-urls is http, so give https URLs \
+             there, in --initial-advertise-peer-urls and in --initial-cluster"
         );
         check_refused(&[flag], &expected);
         let expected = format!(
-            "{name} cannot be served with --peer-auto-tls, whose certificates nobody can check: give \
-             --peer-cert-file and --peer-key-file"
+            "{name} cannot be served with --peer-auto-tls, whose certificates nobody can check: \
+             give --peer-cert-file and --peer-key-file"
         );
         check_refused(&[https, "--peer-auto-tls", flag], &expected);
     }
