@@ -225,7 +225,7 @@ impl AsyncWrite for Cutting {
 }
 
 async fn send(sender: &Sender, streams: &Cut) -> bool {
-    super::send::send(Arc::new(sender.source()), streams, "receiver").await
+    send::send(Arc::new(sender.source()), streams, "receiver").await
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -158,6 +158,7 @@ impl Member {
             }
             Arrival::Handshake { .. }
             | Arrival::Confirmation { .. }
+            | Arrival::Snapshot { .. }
             | Arrival::Unreachable { .. } => None,
         })
         .await
@@ -168,6 +169,7 @@ impl Member {
             Arrival::Handshake { challenge, founder } => Some((challenge, founder)),
             Arrival::Message { .. }
             | Arrival::Confirmation { .. }
+            | Arrival::Snapshot { .. }
             | Arrival::Unreachable { .. } => None,
         })
         .await
@@ -176,9 +178,10 @@ impl Member {
     async fn next_unreachable(&mut self) -> NodeId {
         self.next(|arrival| match arrival {
             Arrival::Unreachable { peer } => Some(peer),
-            Arrival::Message { .. } | Arrival::Confirmation { .. } | Arrival::Handshake { .. } => {
-                None
-            }
+            Arrival::Message { .. }
+            | Arrival::Confirmation { .. }
+            | Arrival::Handshake { .. }
+            | Arrival::Snapshot { .. } => None,
         })
         .await
     }

@@ -40,9 +40,10 @@ async fn a_large_message_arrives_whole() {
     a.send(to_b, 8);
     let arrived = b.next(|arrival| match arrival {
         Arrival::Message { message, .. } => Some(message),
-        Arrival::Handshake { .. } | Arrival::Confirmation { .. } | Arrival::Unreachable { .. } => {
-            None
-        }
+        Arrival::Handshake { .. }
+        | Arrival::Confirmation { .. }
+        | Arrival::Snapshot { .. }
+        | Arrival::Unreachable { .. } => None,
     });
     assert_eq!(arrived.await, large);
     assert_eq!(b.next_message().await.1, 8);
@@ -344,9 +345,10 @@ async fn next_confirmation(member: &mut Member) -> (String, DiskId, Confirmation
                 drop(permit);
                 Some((from, disk, confirmation))
             }
-            Arrival::Message { .. } | Arrival::Handshake { .. } | Arrival::Unreachable { .. } => {
-                None
-            }
+            Arrival::Message { .. }
+            | Arrival::Handshake { .. }
+            | Arrival::Snapshot { .. }
+            | Arrival::Unreachable { .. } => None,
         })
         .await
 }
