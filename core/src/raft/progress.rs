@@ -113,7 +113,11 @@ impl Progress {
             return false;
         }
         let Some(agreement) = agreement else {
-            return self.need_snapshot();
+            let is_news = !matches!(self.state, State::Snapshot(_));
+            if is_news {
+                self.state = State::Snapshot(Sending::Asked);
+            }
+            return is_news;
         };
         assert!(
             agreement < refused,
@@ -136,23 +140,22 @@ impl Progress {
         }
     }
 
-    /// A heartbeat is due. Whether a snapshot is, too: the last attempt came to nothing.
-    pub(super) fn on_heartbeat(&mut self) -> bool {
+    /// A heartbeat is due. Whether a snapshot is, too, to a peer that is there: nobody has been
+    /// asked for one, or the last attempt came to nothing.
+    pub(super) fn on_heartbeat(&mut self, is_there: bool) -> bool {
         self.ping = true;
-        let is_due = self.state == State::Snapshot(Sending::Due);
+        let is_due = is_there && self.state == State::Snapshot(Sending::Due);
         if is_due {
             self.state = State::Snapshot(Sending::Asked);
         }
         is_due
     }
 
-    /// The entry at `next` was trimmed. Whether that is news.
-    pub(super) fn need_snapshot(&mut self) -> bool {
-        let news = !matches!(self.state, State::Snapshot(_));
-        if news {
-            self.state = State::Snapshot(Sending::Asked);
+    /// The entry at `next` was trimmed. The peer may be gone: a snapshot waits for a heartbeat.
+    pub(super) fn need_snapshot(&mut self) {
+        if !matches!(self.state, State::Snapshot(_)) {
+            self.state = State::Snapshot(Sending::Due);
         }
-        news
     }
 
     /// A snapshot through `last` is on its way.

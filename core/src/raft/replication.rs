@@ -184,8 +184,8 @@ impl Raft {
         };
         let round = leadership.reads.round();
         for (&to, progress) in &mut leadership.progress {
-            if progress.next() <= start && progress.need_snapshot() {
-                self.outputs.push_back(RaftOutput::NeedsSnapshot { to });
+            if progress.next() <= start {
+                progress.need_snapshot();
             }
             let Some(due) = progress.due(last, self.committed, round) else {
                 continue;
@@ -218,7 +218,8 @@ impl Raft {
             unreachable!("only a leader sends heartbeats");
         };
         for (&to, progress) in &mut leadership.progress {
-            if progress.on_heartbeat() {
+            let is_there = now.since(progress.heard()) < self.config.election_timeout;
+            if progress.on_heartbeat(is_there) {
                 self.outputs.push_back(RaftOutput::NeedsSnapshot { to });
             }
         }

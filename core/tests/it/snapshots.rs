@@ -341,6 +341,38 @@ fn a_laggard_is_sent_one_snapshot_and_another_if_that_failed() {
     assert_eq!(snapshots_sent(&world), 2);
 }
 
+/// Who is gone is sent nothing, however often that fails.
+#[test]
+fn nothing_is_sent_to_a_laggard_that_is_gone() {
+    let (mut world, laggard) = leader_of_a_laggard();
+    let (to, last) = (laggard, id(50, 1));
+    world.step(Input::SnapshotSent {
+        to,
+        last,
+        delivered: false,
+    });
+    for _ in 0..20 {
+        heartbeat(&mut world);
+    }
+    let tried = snapshots_sent(&world);
+    world.step(Input::SnapshotSent {
+        to,
+        last,
+        delivered: false,
+    });
+    for _ in 0..20 {
+        heartbeat(&mut world);
+    }
+    assert_eq!((tried, snapshots_sent(&world)), (2, 2));
+    let outcome = AppendOutcome::Conflict {
+        refused: Index(50),
+        hint: id(3, 1),
+    };
+    world.receive(2, 2, MessageBody::AppendReply { outcome, round: 0 });
+    heartbeat(&mut world);
+    assert_eq!(snapshots_sent(&world), 3, "it is back");
+}
+
 #[test]
 fn after_a_snapshot_the_log_goes_on() {
     let (mut world, laggard) = leader_of_a_laggard();
