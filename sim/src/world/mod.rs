@@ -263,6 +263,11 @@ impl World {
             Event::SnapshotAgain { seat, parcel } => self.snapshot_again(seat, parcel),
             Event::Switched { seat, incarnation } => self.switched(seat, incarnation),
             Event::Watchdog => self.watch_over(),
+            Event::Cancel {
+                seat,
+                incarnation,
+                request,
+            } => self.cancel(seat, incarnation, request),
             Event::Start { seat } => self.start(seat),
             Event::Started { seat, incarnation } => self.started(seat, incarnation),
             Event::FailStart { seat, incarnation } => {

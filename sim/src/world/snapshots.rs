@@ -83,7 +83,7 @@ impl World {
         let Some(parcel) = transfer.parcel else {
             return self.begin_transfer(number);
         };
-        if transfer.arrived || !self.is(to, transfer.receiver) {
+        if transfer.arrived || !self.is(to, transfer.receiver) || self.is_storing(to) {
             return self.fail_transfer(number);
         }
         let cut = self.network.cut(self.now, from, to, SNAPSHOT);
@@ -236,6 +236,13 @@ impl World {
         Ok(())
     }
 
+    /// Whether a snapshot is being put on disk: one at a time, or a slice that both hold would be
+    /// counted on before it is durable.
+    fn is_storing(&self, seat: usize) -> bool {
+        let process = self.nodes[seat].process();
+        process.is_some_and(|process| !process.storing.is_empty())
+    }
+
     /// A snapshot has arrived: its slices are put on disk, and its rows beside the tables.
     fn put_on_disk(
         &mut self,
@@ -350,7 +357,7 @@ impl World {
 
     /// N4: an old snapshot arrives once more.
     pub(super) fn snapshot_again(&mut self, seat: usize, parcel: usize) -> Verdict {
-        if self.nodes[seat].process().is_none() {
+        if self.nodes[seat].process().is_none() || self.is_storing(seat) {
             return Ok(());
         }
         self.counters.count(Fault::N4);
