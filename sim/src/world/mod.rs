@@ -118,7 +118,12 @@ impl World {
                 .map(|n| Client::new(n, &options))
                 .collect(),
             paths: options.mix.paths(seed),
-            checks: Checks::new(checks, birth.configuration(), grain(&options.dials)),
+            checks: Checks::new(
+                checks,
+                birth.configuration(),
+                grain(&options.dials),
+                2 * options.config.election_timeout,
+            ),
             counters: Counters::default(),
             issued: 0,
             watches: 0,
