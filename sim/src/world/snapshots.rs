@@ -20,6 +20,9 @@ use crate::tables::remove_slices;
 /// So often a stream that is cut waits for the network before it gives up.
 const STALLS_MAX: u32 = 3;
 
+/// The names of looks at forked disks around installs.
+const INSTALLS: u64 = 1 << 40;
+
 /// A snapshot on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct Transfer {
@@ -385,7 +388,7 @@ impl World {
         process.switching = Some((parcel, write));
         let at = self.now + self.disk_latency(seat, Pace::sync_latency) * 2;
         self.queue.push(at, Event::Switched { seat, incarnation });
-        Ok(())
+        self.look_at_forks(INSTALLS | (2 * self.installed))
     }
 
     /// They are, durably: now the log.
@@ -411,7 +414,9 @@ impl World {
         self.installed += 1;
         self.checks.switched(seat, parcel.tables.applied);
         self.sweep_slices(seat);
-        self.kick_log(seat)
+        let count = INSTALLS | (2 * self.installed + 1);
+        self.kick_log(seat)?;
+        self.look_at_forks(count)
     }
 
     /// Unlinks the slices that nothing lists.

@@ -304,12 +304,17 @@ impl World {
         );
     }
 
-    /// R11: what if all lost power now?
+    /// Now and then all might lose power.
     pub(super) fn fork(&mut self, count: u64) -> Verdict {
         if self.heal.is_some() {
             return Ok(());
         }
         self.schedule_fork(count + 1);
+        self.look_at_forks(count)
+    }
+
+    /// R11: what if all lost power now, for the `count`-th time?
+    pub(super) fn look_at_forks(&self, count: u64) -> Verdict {
         if !self.checks.are_on() {
             return Ok(());
         }
