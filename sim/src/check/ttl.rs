@@ -45,9 +45,15 @@ pub fn expired(
     window: Duration,
 ) -> Verdict {
     let granting = ledger.get(lease.by).expect("granted by a committed entry");
-    let lived = expiry
-        .committed
-        .since(committing(granting, ledger, window).stamped);
+    let committing = committing(granting, ledger, window);
+    // A time to live that is shorter than a failover may be over before that: then its end stands
+    // in the log before the next leader's first entry.
+    let begun = if committing.id.index < expiry.id.index {
+        committing
+    } else {
+        granting
+    };
+    let lived = expiry.committed.since(begun.stamped);
     let leaders = expiry.id.term.0 - granting.id.term.0 + 1;
     let error = grain * u32::try_from(leaders).unwrap_or(u32::MAX);
     ensure(lived + error >= lease.granted, "T1", &[], || {
