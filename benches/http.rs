@@ -7,9 +7,9 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use quorate_benches::load::{self, Kind, Load, Report};
+use quorate_benches::compare::{self, Measured, median, number};
+use quorate_benches::load::{self, Kind, Load};
 use quorate_benches::server::Server;
 
 /// Below this many writes a second at one connection the disk is not doing its work once a write.
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     }
     let rounds = number(&arguments, "--rounds").unwrap_or(5);
     let requests = number(&arguments, "--requests").unwrap_or(40_000);
-    match compare(rounds, requests) {
+    match run(rounds, requests) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn compare(rounds: usize, requests: usize) -> io::Result<bool> {
+fn run(rounds: usize, requests: usize) -> io::Result<bool> {
     let quorate = Server::quorate("quorate", &[])?;
     let etcd = Server::etcd("etcd")?;
     if etcd.is_none() {
@@ -105,18 +105,8 @@ fn compare(rounds: usize, requests: usize) -> io::Result<bool> {
             }
         }
         let ours = median(ours);
-        println!("{title:<30} quorate {ours}");
-        if !theirs.is_empty() {
-            let theirs = median(theirs);
-            println!("{title:<30} etcd    {theirs}");
-            println!(
-                "{title:<30} ratio   {}",
-                Ratio {
-                    ours: &ours,
-                    theirs: &theirs
-                }
-            );
-        }
+        let theirs = (!theirs.is_empty()).then(|| median(theirs));
+        compare::print(&title, &ours, theirs.as_ref());
         let slow = ours.report.rate() < WRITES_AT_ONE_MIN;
         if matches!(scenario.kind, Kind::Put(_)) && scenario.connections == 1 && slow {
             println!("{title}: below {WRITES_AT_ONE_MIN} writes a second");
@@ -127,63 +117,8 @@ fn compare(rounds: usize, requests: usize) -> io::Result<bool> {
     Ok(fast_enough)
 }
 
-/// A report with what it cost the server.
-struct Measured {
-    report: Report,
-    cpu_per_request: Duration,
-}
-
-impl std::fmt::Display for Measured {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}  server CPU {:>6.1?}",
-            self.report, self.cpu_per_request
-        )
-    }
-}
-
-struct Ratio<'a> {
-    ours: &'a Measured,
-    theirs: &'a Measured,
-}
-
-impl std::fmt::Display for Ratio<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let time = |quantile| {
-            let ours = self.ours.report.quantile(quantile).as_secs_f64();
-            ours / self.theirs.report.quantile(quantile).as_secs_f64()
-        };
-        write!(
-            f,
-            "throughput {:.2}, p50 time {:.2}, p99 time {:.2}, CPU {:.2}",
-            self.ours.report.rate() / self.theirs.report.rate(),
-            time(0.5),
-            time(0.99),
-            self.ours.cpu_per_request.as_secs_f64() / self.theirs.cpu_per_request.as_secs_f64(),
-        )
-    }
-}
-
 fn measure(server: &Server, load: Load) -> io::Result<Measured> {
     let before = server.processor_time()?;
-    let report = load::run(server.address, load)?;
-    let spent = server.processor_time()? - before;
-    let requests = u32::try_from(load.requests).unwrap_or(u32::MAX).max(1);
-    Ok(Measured {
-        report,
-        cpu_per_request: spent / requests,
-    })
-}
-
-/// The one with the median rate.
-fn median(mut all: Vec<Measured>) -> Measured {
-    all.sort_by(|a, b| a.report.rate().total_cmp(&b.report.rate()));
-    let middle = all.len() / 2;
-    all.swap_remove(middle)
-}
-
-fn number(arguments: &[String], name: &str) -> Option<usize> {
-    let at = arguments.iter().position(|argument| argument == name)?;
-    arguments.get(at + 1)?.parse().ok()
+    let report = load::run(&[server.address], load)?;
+    Ok(Measured::new(report, before, server.processor_time()?))
 }

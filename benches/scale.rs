@@ -53,7 +53,7 @@ fn curve(keys: usize) -> io::Result<f64> {
             keys: size,
             first_key: 0,
         };
-        let report = load::run(server.address, load)?;
+        let report = load::run(&[server.address], load)?;
         medians.push(report.quantile(0.5).as_secs_f64());
         println!(
             "{size:>8} keys: put {report}, resident {} MiB",
@@ -81,7 +81,7 @@ fn fill(server: &Server, from: usize, to: usize) -> io::Result<()> {
         keys: to - from,
         first_key: from,
     };
-    let report = load::run(server.address, load)?;
+    let report = load::run(&[server.address], load)?;
     println!("{to:>8} keys: load {report}");
     Ok(())
 }

@@ -249,6 +249,8 @@ impl Cluster {
                 self.replies += 1;
             }
             Output::TrimLog { .. }
+            | Output::SendSnapshot { .. }
+            | Output::DropSnapshot { .. }
             | Output::ReadHistory { .. }
             | Output::Watching { .. }
             | Output::Notify { .. }

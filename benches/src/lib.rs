@@ -2,6 +2,8 @@
 //! it is put on.
 #![forbid(unsafe_code)]
 
+pub mod cluster;
+pub mod compare;
 pub mod files;
 pub mod fixture;
 pub mod load;

@@ -19,6 +19,8 @@ pub enum Kind {
     Put(usize),
     /// `GET` with this query: `""` is linearizable on quorate and local on etcd.
     Get(&'static str),
+    /// Nine of ten are a `GET` without a query, one a `PUT` of a value of this many bytes.
+    Mixed(usize),
 }
 
 /// A load: what, how parallel, how much, over which keys.
@@ -81,19 +83,19 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs `load` against `address` on one thread of its own.
+/// Runs `load` on one thread of its own, its connections spread evenly over `addresses`.
 ///
 /// # Errors
 /// Any failure of a socket, or an answer that is no HTTP/1.1: a benchmark with errors measures
 /// nothing.
-pub fn run(address: SocketAddr, load: Load) -> io::Result<Report> {
+pub fn run(addresses: &[SocketAddr], load: Load) -> io::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let tasks = tokio::task::LocalSet::new();
     tasks.block_on(&runtime, async move {
         let mut streams = Vec::with_capacity(load.connections);
-        for _ in 0..load.connections {
+        for address in addresses.iter().cycle().take(load.connections) {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             streams.push(stream);
@@ -130,7 +132,12 @@ async fn client(
     let mut request = Vec::new();
     let mut buffer = Vec::with_capacity(16 << 10);
     for number in (lane..load.requests).step_by(load.connections) {
-        write_request(&mut request, load, load.first_key + number % load.keys);
+        let kind = match load.kind {
+            Kind::Mixed(bytes) if number % 10 == 0 => Kind::Put(bytes),
+            Kind::Mixed(_) => Kind::Get(""),
+            kind @ (Kind::Put(_) | Kind::Get(_)) => kind,
+        };
+        write_request(&mut request, kind, load.first_key + number % load.keys);
         let sent = Instant::now();
         stream.write_all(&request).await?;
         let status = read_answer(&mut stream, &mut buffer).await?;
@@ -141,10 +148,10 @@ async fn client(
     Ok((latency, refused))
 }
 
-fn write_request(request: &mut Vec<u8>, load: Load, key: usize) {
+fn write_request(request: &mut Vec<u8>, kind: Kind, key: usize) {
     use std::io::Write as _;
     request.clear();
-    match load.kind {
+    match kind {
         Kind::Put(bytes) => {
             let length = "value=".len() + bytes;
             write!(
@@ -163,6 +170,7 @@ fn write_request(request: &mut Vec<u8>, load: Load, key: usize) {
             )
             .expect("a vector takes all");
         }
+        Kind::Mixed(_) => unreachable!("each request is one or the other"),
     }
 }
 

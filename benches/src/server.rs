@@ -34,11 +34,7 @@ impl Server {
     /// # Errors
     /// If it is there but does not answer within 30 seconds.
     pub fn etcd(name: &str) -> io::Result<Option<Self>> {
-        let paths = std::env::var_os("PATH").unwrap_or_default();
-        let found = std::env::split_paths(&paths)
-            .map(|dir| dir.join("etcd"))
-            .find(|p| p.exists());
-        let Some(program) = found else {
+        let Some(program) = etcd_binary() else {
             return Ok(None);
         };
         let peer = format!("http://{}", free_address()?);
@@ -53,7 +49,18 @@ impl Server {
         Self::start(program, name, arguments.map(str::to_owned).to_vec()).map(Some)
     }
 
-    fn start(program: PathBuf, name: &str, mut arguments: Vec<String>) -> io::Result<Self> {
+    fn start(program: PathBuf, name: &str, arguments: Vec<String>) -> io::Result<Self> {
+        let server = Self::begin(program, name, arguments)?;
+        server.wait_until_healthy()?;
+        Ok(server)
+    }
+
+    /// Starts it, and does not wait until it answers.
+    pub(crate) fn begin(
+        program: PathBuf,
+        name: &str,
+        mut arguments: Vec<String>,
+    ) -> io::Result<Self> {
         let address = free_address()?;
         let directory =
             std::env::temp_dir().join(format!("quorate-bench-{}-{name}", std::process::id()));
@@ -62,15 +69,13 @@ impl Server {
         arguments.push(format!("--listen-client-urls=http://{address}"));
         arguments.push(format!("--advertise-client-urls=http://{address}"));
         let child = spawn(&program, &arguments, &directory)?;
-        let server = Self {
+        Ok(Self {
             child,
             directory,
             program,
             arguments,
             address,
-        };
-        server.wait_until_healthy()?;
-        Ok(server)
+        })
     }
 
     /// Ends it with SIGKILL and starts it again on the same data; the time until it answers.
@@ -125,7 +130,7 @@ impl Server {
         found.ok_or_else(|| io::Error::other(format!("there is no metric {name}")))
     }
 
-    fn wait_until_healthy(&self) -> io::Result<()> {
+    pub(crate) fn wait_until_healthy(&self) -> io::Result<()> {
         let end = Instant::now() + Duration::from_secs(30);
         while !self
             .get("/health")
@@ -175,12 +180,21 @@ fn spawn(program: &Path, arguments: &[String], directory: &Path) -> io::Result<C
         .spawn()
 }
 
-fn free_address() -> io::Result<SocketAddr> {
+/// The etcd of this machine.
+pub(crate) fn etcd_binary() -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths)
+        .map(|dir| dir.join("etcd"))
+        .find(|p| p.exists())
+}
+
+/// An address that nobody used a moment ago.
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 /// Builds the server in release mode, and tells where it is.
-fn quorate_binary() -> io::Result<PathBuf> {
+pub(crate) fn quorate_binary() -> io::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args([

@@ -23,7 +23,9 @@ use crate::config::Config;
 use crate::ids::{Index, LogId, NodeId, RequestId, Term, WatchId, WriteSeq};
 use crate::input::Input;
 use crate::output::{EndReason, HardState, Output, RequestError};
-use crate::raft::{Entry, MessageBody, Payload, Raft, RaftOpening, RaftOutput, Status};
+use crate::raft::{
+    Configuration, Entry, MessageBody, Payload, Raft, RaftOpening, RaftOutput, Status,
+};
 use crate::rng::Rng;
 use crate::store::{
     Body, ClientRequest, Command, Consistency, Header, Query, Refusal, Response, Store, StoreError,
@@ -62,6 +64,8 @@ pub struct Opening {
 #[derive(Clone, Debug)]
 pub struct Replica {
     config: Config,
+    /// Who votes until the log says otherwise.
+    founders: Configuration,
     raft: Raft,
     store: Store,
     watches: Watches,
@@ -113,12 +117,9 @@ impl Replica {
         let start_stamp = entries
             .first()
             .map_or(store.clock(), |entry| entry.stamp.min(store.clock()));
+        let founders = birth.configuration();
         // What was in force before the last entry the tables hold can no longer come back.
-        let configuration = if store.configuration().voters.is_empty() {
-            birth.configuration()
-        } else {
-            (**store.configuration()).clone()
-        };
+        let configuration = configuration_of(&store, &founders);
         let raft = Raft::new(
             &config,
             RaftOpening {
@@ -145,6 +146,7 @@ impl Replica {
         Self {
             forwards: Forwards::new(&config, rng.next_u64()),
             rounds: Rounds::new(rng.next_u64(), config.election_timeout),
+            founders,
             arrived: None,
             drain_until: None,
             expiry: Expiry::new(config.expiry_interval, config.expiry_batch_max, now),
@@ -758,5 +760,14 @@ impl Replica {
             revision: self.store.revision(),
             now: self.raft.cluster_time(now).max(self.store.clock()),
         }
+    }
+}
+
+/// Who votes as of `store`: the founders, unless the log has said otherwise.
+fn configuration_of(store: &Store, founders: &Configuration) -> Configuration {
+    if store.configuration().voters.is_empty() {
+        founders.clone()
+    } else {
+        (**store.configuration()).clone()
     }
 }

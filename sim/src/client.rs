@@ -8,12 +8,32 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use quorate_core::store::{Body, ClientRequest, Consistency, Event, Filter, Response, Value};
-use quorate_core::{EndReason, NodeId, RequestError, RequestId, Revision, WatchId};
+use quorate_core::{EndReason, NodeId, RequestError, Revision, WatchId};
 
 use crate::check::linearizability::Asked;
+use crate::fault::{Dials, Fault, Kind};
 use crate::options::Options;
 use crate::rng::{Draw, Purpose, Seed};
 use crate::workload::{Memory, Wish, wish};
+
+/// What clients do.
+pub const FAULTS: &[Kind] = &[
+    Kind {
+        fault: Fault::K2,
+        what: "a client repeats a request, under the same id, at another node",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::K3,
+        what: "a request reaches its node twice",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::K9,
+        what: "a client asks any node, not the one that last led",
+        gap: 0,
+    },
+];
 
 /// Open watches of one client; one more closes the oldest.
 const STREAMS_MAX: usize = 4;
@@ -37,6 +57,8 @@ pub struct Client {
     sequence: u64,
     /// The node it asks first.
     favourite: usize,
+    /// The client apart: it does not give up a request that it may repeat, and repeats no other.
+    is_persistent: bool,
 }
 
 /// An operation without an answer yet.
@@ -50,8 +72,14 @@ pub struct Pending {
     pub attempt: u64,
     /// The node asked.
     pub seat: usize,
-    /// The request there, once it has arrived.
-    pub request: Option<RequestId>,
+}
+
+impl Pending {
+    /// Whether it carries a request id, and so may be repeated.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        matches!(&self.asked, Asked::Write(command) if command.client.is_some())
+    }
 }
 
 /// One stream of events, over any number of watches.
@@ -99,6 +127,7 @@ impl Client {
             memory: Memory::default(),
             sequence: 0,
             favourite: number % options.members,
+            is_persistent: number == options.clients,
         }
     }
 
@@ -107,6 +136,7 @@ impl Client {
         &mut self,
         seed: Seed,
         options: &Options,
+        dials: &Dials,
         paths: &[quorate_core::store::Path],
     ) -> Begun {
         self.begun += 1;
@@ -150,8 +180,14 @@ impl Client {
                     closed,
                 }
             }
-            Wish::Write(command) => self.wait(operation, Asked::Write(command), options, &mut draw),
-            Wish::Read(query) => self.wait(operation, Asked::Read(query), options, &mut draw),
+            Wish::Write(command) => {
+                let asked = Asked::Write(command);
+                self.wait(operation, asked, options, dials, &mut draw)
+            }
+            Wish::Read(query) => {
+                let asked = Asked::Read(query);
+                self.wait(operation, asked, options, dials, &mut draw)
+            }
         }
     }
 
@@ -161,6 +197,7 @@ impl Client {
         result: &Result<Response, RequestError>,
         seat_of: impl Fn(NodeId) -> Option<usize>,
         options: &Options,
+        dials: &Dials,
         draw: &mut Draw,
     ) -> Step {
         match result {
@@ -182,18 +219,25 @@ impl Client {
             Err(RequestError::Busy | RequestError::DiskFull | RequestError::Stopping) => {
                 self.again(options.config.heartbeat_interval * 2, draw)
             }
-            Err(RequestError::Dropped) => self.lost(options, draw),
+            Err(RequestError::Dropped) => self.lost(options, dials, draw),
         }
     }
 
     /// The try under way ended without an answer: its outcome is unknown.
-    pub fn lost(&mut self, options: &Options, draw: &mut Draw) -> Step {
-        self.favourite = draw.place(options.members);
-        let repeatable = match self.pending.as_ref().map(|pending| &pending.asked) {
-            Some(Asked::Write(command)) => command.client.is_some() && draw.percent(80),
-            Some(Asked::Read(_)) => draw.percent(50),
-            None => false,
+    pub fn lost(&mut self, options: &Options, dials: &Dials, draw: &mut Draw) -> Step {
+        let Some(pending) = &self.pending else {
+            return Step::Over;
         };
+        self.favourite = draw.place(options.members);
+        let persists = self.is_persistent;
+        let repeatable = match &pending.asked {
+            Asked::Write(command) => command.client.is_some() && (persists || draw.percent(80)),
+            Asked::Read(_) => draw.percent(50),
+        };
+        if pending.is_named() && options.members > 1 && draw.percent(dials.scale(Fault::K2, 100)) {
+            let others = draw.place(options.members - 1);
+            self.favourite = (pending.seat + 1 + others) % options.members;
+        }
         if repeatable {
             self.again(options.config.heartbeat_interval, draw)
         } else {
@@ -249,11 +293,15 @@ impl Client {
         let Some(pending) = &mut self.pending else {
             return Step::Over;
         };
-        if pending.attempt >= ATTEMPTS_MAX {
+        // Whoever probes for progress asks anew, of whom it chooses.
+        let is_over = match self.is_persistent {
+            true => !pending.is_named(),
+            false => pending.attempt >= ATTEMPTS_MAX,
+        };
+        if is_over {
             return Step::Over;
         }
         pending.attempt += 1;
-        pending.request = None;
         pending.seat = self.favourite;
         Step::Ask {
             seat: self.favourite,
@@ -261,10 +309,17 @@ impl Client {
         }
     }
 
-    fn wait(&mut self, operation: u64, asked: Asked, options: &Options, draw: &mut Draw) -> Begun {
+    fn wait(
+        &mut self,
+        operation: u64,
+        asked: Asked,
+        options: &Options,
+        dials: &Dials,
+        draw: &mut Draw,
+    ) -> Begun {
         let local = matches!(&asked, Asked::Read(query)
             if matches!(query.consistency, Consistency::Local { .. }));
-        let elsewhere = local || draw.one_in(10);
+        let elsewhere = local || draw.one_in(10) || draw.percent(dials.scale(Fault::K9, 95));
         let seat = if elsewhere {
             draw.place(options.members)
         } else {
@@ -275,7 +330,6 @@ impl Client {
             asked,
             attempt: 1,
             seat,
-            request: None,
         });
         Begun::Operation { seat }
     }

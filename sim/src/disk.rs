@@ -73,6 +73,13 @@ pub const DAMAGE: &[Kind] = &[
     },
 ];
 
+/// What disks and streams can do to snapshots.
+pub const LATER: &[Kind] = &[Kind {
+    fault: Fault::D14,
+    what: "a snapshot that was received is cut, or not what was sent",
+    gap: 0,
+}];
+
 /// What a crash never tears apart, unless D4 is on.
 pub const SECTOR: usize = 512;
 

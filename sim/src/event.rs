@@ -1,10 +1,11 @@
 //! What can be due.
 
 use quorate_core::store::{Response, SliceId};
-use quorate_core::{RequestError, WatchId};
+use quorate_core::{LogId, RequestError, WatchId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::client::digest;
+use crate::clock::Time;
 use crate::network::Packet;
 use crate::queue::Ranked;
 
@@ -21,6 +22,7 @@ pub enum Event {
         from: usize,
         kind: u8,
         packet: Packet,
+        sent: Time,
     },
     /// A deadline is reached.
     Alarm { seat: usize, number: u64 },
@@ -42,6 +44,28 @@ pub enum Event {
         incarnation: u64,
         slice: SliceId,
     },
+    /// The next piece of a snapshot arrives.
+    Piece { transfer: u64 },
+    /// A snapshot that arrived is on disk.
+    SnapshotStored {
+        seat: usize,
+        incarnation: u64,
+        number: u64,
+    },
+    /// Who sent a snapshot learns what came of it.
+    SnapshotTold {
+        seat: usize,
+        incarnation: u64,
+        peer: usize,
+        last: LogId,
+        delivered: bool,
+    },
+    /// An old snapshot arrives once more.
+    SnapshotAgain { seat: usize, parcel: usize },
+    /// A snapshot has taken the place of the tables.
+    Switched { seat: usize, incarnation: u64 },
+    /// Somebody looks whether those lead who should not.
+    Watchdog,
     /// A process begins to recover.
     Start { seat: usize },
     /// It has recovered.
@@ -115,8 +139,14 @@ impl Event {
             | Self::LogRetry { seat, .. }
             | Self::CheckpointDone { seat, .. }
             | Self::SliceRead { seat, .. }
+            | Self::SnapshotStored { seat, .. }
+            | Self::SnapshotTold { seat, .. }
+            | Self::SnapshotAgain { seat, .. }
+            | Self::Switched { seat, .. }
             | Self::GaveUp { seat, .. } => Some(seat),
-            Self::Start { .. }
+            Self::Piece { .. }
+            | Self::Watchdog
+            | Self::Start { .. }
             | Self::Started { .. }
             | Self::FailStart { .. }
             | Self::Burn { .. }
@@ -154,6 +184,12 @@ impl Event {
             Self::GaveUp { seat, .. } => (11, seat as u64),
             Self::Burn { seat, .. } => (25, seat as u64),
             Self::Stopped { seat, .. } => (26, seat as u64),
+            Self::Piece { transfer } => (27, transfer),
+            Self::SnapshotStored { seat, .. } => (28, seat as u64),
+            Self::SnapshotTold { seat, .. } => (29, seat as u64),
+            Self::SnapshotAgain { seat, .. } => (30, seat as u64),
+            Self::Switched { seat, .. } => (31, seat as u64),
+            Self::Watchdog => (32, 0),
             Self::Strike { number, .. } => (12, number as u64),
             Self::KillLeader { .. } => (13, 0),
             Self::Unfull { seat } => (14, seat as u64),
@@ -182,7 +218,14 @@ impl Event {
             | Self::Started { incarnation, .. }
             | Self::FailStart { incarnation, .. }
             | Self::Burn { incarnation, .. }
-            | Self::Stopped { incarnation, .. } => *incarnation,
+            | Self::Stopped { incarnation, .. }
+            | Self::Switched { incarnation, .. } => *incarnation,
+            Self::Piece { transfer } => *transfer,
+            Self::SnapshotStored { number, .. } => *number,
+            Self::SnapshotTold {
+                last, delivered, ..
+            } => (last.index.0 << 1) | u64::from(*delivered),
+            Self::SnapshotAgain { parcel, .. } => *parcel as u64,
             Self::SliceRead { slice, .. } => slice.revision.0,
             Self::GaveUp { peer, .. } => *peer as u64,
             Self::Strike { count, .. } | Self::KillLeader { count } | Self::Fork { count } => {
@@ -203,6 +246,7 @@ impl Event {
             | Self::Unfull { .. }
             | Self::Begin { .. }
             | Self::Heal
+            | Self::Watchdog
             | Self::Tick => 0,
         }
     }

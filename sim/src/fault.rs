@@ -46,10 +46,15 @@ pub enum Fault {
     P7,
     P9,
     M8,
+    N11,
+    D14,
+    K2,
+    K3,
+    K9,
 }
 
 /// How many kinds there are.
-pub const KINDS: usize = Fault::M8 as usize + 1;
+pub const KINDS: usize = Fault::K9 as usize + 1;
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,6 +85,9 @@ pub fn kinds() -> impl Iterator<Item = &'static Kind> {
         .chain(crate::clock::LATER)
         .chain(crate::disk::DAMAGE)
         .chain(crate::process::LATER)
+        .chain(crate::network::LATER)
+        .chain(crate::disk::LATER)
+        .chain(crate::client::FAULTS)
 }
 
 /// How strong each kind is in this run, in percent of its range; zero is off.

@@ -3,26 +3,30 @@
 use std::time::Duration;
 
 use quorate_core::raft::Raft;
-use quorate_core::store::{Content, Operation, Path, Put, Value, When};
-use quorate_core::{Index, Opening, Term};
+use quorate_core::store::{
+    Command, Consistency, Content, Operation, Path, Put, Query, Value, When,
+};
+use quorate_core::{Revision, Term};
 
+use crate::check::linearizability::Asked;
 use crate::check::ttl::Working;
 use crate::check::{Verdict, Violation};
 use crate::clock::Time;
 use crate::event::Event;
-use crate::fault::{Counters, Dials, Fault};
+use crate::fault::Dials;
 use crate::node::Life;
-use crate::recover::recover;
 use crate::rng::Purpose;
 use crate::world::World;
+
+/// So many questions are asked of a healed core: a write and a read at its leader, and a write and
+/// two reads at others.
+const PROBES: u64 = 5;
 
 /// How far the healing has come.
 #[derive(Clone, Debug)]
 pub struct Heal {
     /// A majority that is without faults from now on.
     core: Vec<usize>,
-    /// Members that will never be whole again.
-    lost: Vec<usize>,
     stage: Stage,
     /// When the stage began.
     since: Time,
@@ -33,8 +37,8 @@ pub struct Heal {
     working: Option<Working>,
     /// The core's stores were seen to be equal.
     equal: bool,
-    /// The fresh write was answered.
-    probed: bool,
+    /// So many probes were answered.
+    probes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,14 +51,6 @@ enum Stage {
     Settle,
     /// The others are healed, too.
     Rest,
-}
-
-impl Heal {
-    /// Whether a node is out of it for good.
-    #[must_use]
-    pub fn is_lost(&self, seat: usize) -> bool {
-        self.lost.contains(&seat)
-    }
 }
 
 impl World {
@@ -71,13 +67,9 @@ impl World {
         } else {
             members / 2 + 1
         };
-        let lost = self.lost();
-        seats.retain(|seat| !lost.contains(seat));
-        if seats.len() < members / 2 + 1 {
-            // Stuck, and silent: nothing wrong was said so far, and nothing more is promised.
-            self.finished = true;
-            return;
-        }
+        // Of those that are whole there is a majority: damage spares one (SIMULATION.md §3, the
+        // fault atlas).
+        seats.sort_by_key(|&seat| self.nodes[seat].is_impaired());
         let outsiders = seats.split_off(size.min(seats.len()));
         seats.sort_unstable();
         let core = seats;
@@ -103,23 +95,8 @@ impl World {
             if let Some(process) = self.nodes[seat].process_mut() {
                 process.fuse = None;
                 process.log_fuse = false;
-                // D2: no stall outlasts the faults.
-                if let Some(writing) = &process.writing {
-                    let job = writing.number;
-                    let incarnation = self.nodes[seat].incarnation;
-                    self.queue.push(
-                        self.now,
-                        Event::LogDone {
-                            seat,
-                            incarnation,
-                            job,
-                        },
-                    );
-                }
             }
-        }
-        for &seat in &lost {
-            self.crash(seat, None);
+            self.end_stalls(seat);
         }
         for seat in outsiders {
             // Dead, or cut off in one direction or both, for ever: where election livelocks live.
@@ -135,61 +112,40 @@ impl World {
         }
         self.heal = Some(Heal {
             core,
-            lost,
             stage: Stage::Elect,
             since: self.now,
             backlog: Duration::ZERO,
             leader: None,
             working: None,
             equal: false,
-            probed: false,
+            probes: 0,
         });
         self.queue.push(self.now, Event::Tick);
     }
 
-    /// Who needs a snapshot after damage. What a damaged log lacks may be trimmed everywhere else,
-    /// and one that was dropped for its tables holds nothing for those who are behind them. Until
-    /// there are snapshots such a member has to be replaced, and so is out of it.
-    fn lost(&self) -> Vec<usize> {
-        let damage = [Fault::D6, Fault::D7, Fault::D8];
-        if damage.iter().all(|&fault| self.counters.of(fault) == 0) {
-            return Vec::new();
-        }
-        let impaired = |&seat: &usize| self.nodes[seat].is_impaired();
-        let (mut lost, whole): (Vec<usize>, Vec<usize>) = (0..self.nodes.len()).partition(impaired);
-        let logs: Vec<_> = whole
-            .iter()
-            .map(|&seat| (seat, self.log_of(seat)))
-            .collect();
-        let first = logs.iter().map(|&(_, (start, _))| start).max();
-        let behind = logs.iter().filter(|&&(_, (_, last))| Some(last) < first);
-        lost.extend(behind.map(|&(seat, _)| seat));
-        lost
-    }
-
-    /// Where the log of a node begins and ends, as it is or as it will come back.
-    fn log_of(&self, seat: usize) -> (Index, Index) {
-        let node = &self.nodes[seat];
-        let of = |opening: &Opening| {
-            let last = opening
-                .entries
-                .last()
-                .map_or(opening.log_start, |last| last.id);
-            (opening.log_start.index, last.index)
+    /// D2: no stall outlasts the faults.
+    fn end_stalls(&mut self, seat: usize) {
+        let incarnation = self.nodes[seat].incarnation;
+        let Some(process) = self.nodes[seat].process() else {
+            return;
         };
-        match &node.life {
-            Life::Up(process) => {
-                let raft = process.replica.raft();
-                (raft.log_start().index, raft.last().index)
-            }
-            Life::Starting { opening, .. } => of(opening),
-            Life::Down => {
-                let mut draw = self.seed.draw(Purpose::Heal, 1 + seat as u64, 0);
-                let (disk, tables) = node.fork(&Dials::off(), &mut draw, &mut Counters::default());
-                let found = recover(&self.birth, node.id, &disk, &tables, self.limits, true, 0);
-                // One that cannot start says so when it tries.
-                found.map_or((Index::ZERO, Index(u64::MAX)), |(opening, _)| of(&opening))
-            }
+        let log = process.writing.as_ref().map(|writing| Event::LogDone {
+            seat,
+            incarnation,
+            job: writing.number,
+        });
+        let checkpoint = process.checkpoint.as_ref();
+        let checkpoint = checkpoint.map(|_| Event::CheckpointDone { seat, incarnation });
+        let switching = process.switching.as_ref();
+        let switching = switching.map(|_| Event::Switched { seat, incarnation });
+        let storing = process.storing.iter().map(|storing| Event::SnapshotStored {
+            seat,
+            incarnation,
+            number: storing.number,
+        });
+        let ends = log.into_iter().chain(checkpoint).chain(switching);
+        for event in ends.chain(storing) {
+            self.queue.push(self.now, event);
         }
     }
 
@@ -198,7 +154,8 @@ impl World {
         if let Some(heal) = &mut self.heal
             && heal.stage == Stage::Write
         {
-            heal.probed = true;
+            heal.probes += 1;
+            heal.since = self.now;
         }
     }
 
@@ -240,7 +197,7 @@ impl World {
             });
             let leader = leader.1;
             self.advance(heal, Stage::Write);
-            self.ask_apart(fresh(), leader);
+            self.probe(heal, leader);
             return Ok(());
         }
         // Recovery and whatever its disk was busy with come on top of V1's ten.
@@ -257,23 +214,58 @@ impl World {
     }
 
     fn fresh_write(&mut self, heal: &mut Heal, waited: Duration) -> Verdict {
-        if heal.probed {
+        if heal.probes == PROBES {
             self.advance(heal, Stage::Settle);
             return Ok(());
         }
         if self.clients[self.options.clients].pending.is_none()
             && let Some((_, leader)) = self.leader_of(&heal.core)
         {
-            self.ask_apart(fresh(), leader);
+            self.probe(heal, leader);
         }
         let unit = self.options.unit();
-        if waited > unit * 3 + heal.backlog && self.is_stranded(&heal.core) {
-            return self.leave_stranded();
-        }
         late("V3", waited, unit * 3 + heal.backlog, &heal.core, || {
             let states: Vec<_> = heal.core.iter().map(|&seat| self.state(seat)).collect();
-            format!("a fresh write is not committed: {states:?}")
+            let probe = self.clients[self.options.clients].pending.as_ref();
+            format!("{probe:?} is not answered: {states:?}")
         })
+    }
+
+    /// Asks what is next: a write and a read at the leader, and the same at another member.
+    fn probe(&mut self, heal: &Heal, leader: usize) {
+        let others = heal.core.iter().copied().filter(|&seat| seat != leader);
+        let other = others.cycle().nth(usize::from(heal.probes == 2));
+        let seat = match heal.probes {
+            0 | 1 => leader,
+            _ => other.unwrap_or(leader),
+        };
+        let path = Path::root().child(b"_probe");
+        let at_least = Revision::ZERO;
+        let asked = match heal.probes {
+            0 | 2 => {
+                let value = format!("fresh {}", self.clients[self.options.clients].begun);
+                let put = Put {
+                    path,
+                    content: Content::Value(Value::from(value.as_str())),
+                    when: When::Always,
+                    ttl: None,
+                };
+                let command = Command {
+                    client: None,
+                    operation: Operation::Put(put),
+                };
+                Asked::Write(command.into())
+            }
+            probe => Asked::Read(Query {
+                path,
+                recursive: false,
+                consistency: match probe {
+                    4 => Consistency::Local { at_least },
+                    _ => Consistency::Linearizable,
+                },
+            }),
+        };
+        self.ask_apart(asked, seat);
     }
 
     fn settle(&mut self, heal: &mut Heal, waited: Duration) -> Verdict {
@@ -295,23 +287,19 @@ impl World {
             let what = "the core has no leader any more".to_owned();
             return Err(Violation::new("V2", &heal.core, what));
         }
-        if !self.must_be_equal(heal, "V4")? {
-            return self.leave_stranded();
-        }
+        self.must_be_equal(heal, "V4")?;
         self.nothing_overdue(heal)?;
-        if heal.core.len() + heal.lost.len() == self.nodes.len() {
+        if heal.core.len() == self.nodes.len() {
             return self.end(heal);
         }
         self.network.heal();
-        let rest: Vec<usize> = (0..self.nodes.len())
-            .filter(|seat| !heal.lost.contains(seat))
-            .collect();
-        for &seat in &rest {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        for &seat in &all {
             if matches!(self.nodes[seat].life, Life::Down) {
                 self.queue.push(self.now, Event::Start { seat });
             }
         }
-        heal.core = rest;
+        heal.core = all;
         heal.equal = false;
         self.advance(heal, Stage::Rest);
         Ok(())
@@ -322,11 +310,17 @@ impl World {
         if waited < self.options.unit() * 20 + heal.backlog {
             return Ok(());
         }
-        if self.must_be_equal(heal, "V9")? {
-            self.end(heal)
-        } else {
-            self.leave_stranded()
+        self.must_be_equal(heal, "V9")?;
+        for (seat, node) in self.nodes.iter().enumerate() {
+            let raft = node.process().map(|process| process.replica.raft());
+            let owes = raft.and_then(|raft| raft.repairing().filter(|o| *o <= raft.last().index));
+            // What it held beyond that was committed by nobody: it is whole when the log has grown.
+            if let Some(owes) = owes {
+                let what = format!("n{seat} still owes {owes}: {}", self.state(seat));
+                return Err(Violation::new("V9", &[seat], what));
+            }
         }
+        self.end(heal)
     }
 
     /// V5, V6, and a last look at everything.
@@ -335,6 +329,13 @@ impl World {
             if let Some(pending) = &client.pending {
                 let what = format!("client {} still waits: {pending:?}", client.number);
                 return Err(Violation::new("V5", &[pending.seat], what));
+            }
+        }
+        for (seat, node) in self.nodes.iter().enumerate() {
+            let mut open = node.process().into_iter().flat_map(|p| &p.requests);
+            if let Some((request, caller)) = open.next() {
+                let what = format!("n{seat} has never answered {request} of {caller:?}");
+                return Err(Violation::new("V5", &[seat], what));
             }
         }
         if self.checks.are_on() {
@@ -362,42 +363,14 @@ impl World {
         }
     }
 
-    /// Whether they were seen equal: all of them, or it is a violation, unless one needs a
-    /// snapshot.
-    fn must_be_equal(&self, heal: &Heal, id: &'static str) -> Result<bool, Violation> {
-        if heal.equal || self.is_stranded(&heal.core) {
-            return Ok(heal.equal);
+    /// They were seen equal, or it is a violation.
+    fn must_be_equal(&self, heal: &Heal, id: &'static str) -> Verdict {
+        if heal.equal {
+            return Ok(());
         }
         let states: Vec<_> = heal.core.iter().map(|&seat| self.state(seat)).collect();
         let what = format!("they are not equal after 20 E: {states:?}");
         Err(Violation::new(id, &heal.core, what))
-    }
-
-    /// Whether one of `core` lacks what its leader no longer has in its log: the leader was
-    /// restarted from a checkpoint that was ahead of its own log, while the other's disk was stuck.
-    /// Until there are snapshots nobody can help that member, and the cluster is as well as it can
-    /// be.
-    fn is_stranded(&self, core: &[usize]) -> bool {
-        let rafts = || {
-            let processes = core.iter().filter_map(|&seat| self.nodes[seat].process());
-            processes.map(|process| process.replica.raft())
-        };
-        let leader = rafts()
-            .filter(|raft| raft.is_leader())
-            .max_by_key(|raft| raft.hard_state().term);
-        let Some(start) = leader.map(Raft::log_start) else {
-            return false;
-        };
-        rafts().any(|raft| {
-            let held = raft.entry(start.index).map(|entry| entry.id);
-            raft.log_start().index < start.index && held != Some(start)
-        })
-    }
-
-    /// The run ends without a last look.
-    fn leave_stranded(&mut self) -> Verdict {
-        self.finished = true;
-        Ok(())
     }
 
     fn advance(&self, heal: &mut Heal, stage: Stage) {
@@ -452,7 +425,23 @@ impl World {
         let leases = replicas().map(|process| process.replica.store().lease_count() as u64);
         let entries = last.max().unwrap_or(0) - behind.min().unwrap_or(0);
         let steps = entries + leases.max().unwrap_or(0);
-        Duration::from_millis(20) * u32::try_from(steps).unwrap_or(u32::MAX)
+        Duration::from_millis(20) * u32::try_from(steps).unwrap_or(u32::MAX) + self.travel(core)
+    }
+
+    /// What it takes to send a snapshot, if one may be needed. One that was under way may have to
+    /// be given up first.
+    fn travel(&self, core: &[usize]) -> Duration {
+        let rafts = || {
+            let processes = core.iter().map(|&seat| self.nodes[seat].process());
+            processes.map(|process| process.map(|process| process.replica.raft()))
+        };
+        let start = rafts().flatten().map(|raft| raft.log_start().index).max();
+        let behind = |raft: Option<&Raft>| raft.map(|raft| raft.last().index) < start;
+        if rafts().any(behind) {
+            Duration::from_secs(5) + self.options.unit() * 8
+        } else {
+            Duration::ZERO
+        }
     }
 
     fn state(&self, seat: usize) -> String {
@@ -461,16 +450,6 @@ impl World {
             Some(process) => format!("n{seat}: {}", process.replica.raft()),
         }
     }
-}
-
-/// The fresh write of V3.
-fn fresh() -> Operation {
-    Operation::Put(Put {
-        path: Path::root().child(b"_probe"),
-        content: Content::Value(Value::from("fresh")),
-        when: When::Always,
-        ttl: None,
-    })
 }
 
 fn late(

@@ -4,10 +4,12 @@
 //! | what | where |
 //! |---|---|
 //! | the loop | [`world`]: virtual time, one heap of events; [`event`], [`queue`]; [`heal`] |
-//! | an event | `world/`: `members`, disk `jobs`, `lifecycle`, `strikes`, `requests`, `streams` |
+//! | an event | `world/`: `members`, disk `jobs`, `lifecycle`, `strikes`, `requests`,
+//! `streams`, `snapshots`, `watchdog` |
 //! | what is real | [`node`]: the shipped replica, log, codec on a simulated machine; [`recover`] |
 //! | apart from it | [`birth`]: how clusters are founded, before the run itself |
-//! | what is not | [`network`], [`disk`], [`clock`], [`process`], with their faults; [`tables`] |
+//! | what is not | [`network`], [`disk`], [`clock`], [`process`], with their faults |
+//! | what lies on a disk besides the log | [`tables`], [`snapshot`] |
 //! | load | [`workload`], [`client`] |
 //! | what must hold | [`check`], over [`ledger`] and [`model`] |
 //! | a run | [`options`]: all knobs; [`rng`]; [`trace`]: its hash; [`run`], [`sweep`] |
@@ -35,6 +37,7 @@ pub mod queue;
 pub mod recover;
 pub mod rng;
 pub mod run;
+pub mod snapshot;
 pub mod sweep;
 pub mod tables;
 pub mod trace;

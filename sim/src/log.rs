@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use quorate_core::Output;
+use quorate_core::{Input, Output};
 
 use crate::clock::Time;
 
@@ -73,6 +73,38 @@ impl Log {
     }
 }
 
+/// An input, in one line.
+#[must_use]
+pub fn describe_input(seat: usize, input: &Input) -> String {
+    match input {
+        Input::SnapshotReceived { store } => {
+            format!("n{seat} < snapshot of {}", store.applied())
+        }
+        Input::CheckpointFailed { changes } => {
+            format!("n{seat} < checkpoint of {} failed", changes.applied)
+        }
+        Input::HistoryRead { slice, events } => {
+            format!("n{seat} < slice {slice}: {}", events.is_ok())
+        }
+        Input::Deadline
+        | Input::Receive { .. }
+        | Input::Propose { .. }
+        | Input::Read { .. }
+        | Input::Cancel { .. }
+        | Input::Watch { .. }
+        | Input::Credit { .. }
+        | Input::Unwatch { .. }
+        | Input::Persisted { .. }
+        | Input::Checkpointed { .. }
+        | Input::SnapshotStarted { .. }
+        | Input::SnapshotSent { .. }
+        | Input::Unreachable { .. }
+        | Input::DiskFull(_)
+        | Input::Transfer { .. }
+        | Input::Shutdown => format!("n{seat} < {input:?}"),
+    }
+}
+
 /// An output, in one line.
 #[must_use]
 pub fn describe(seat: usize, output: &Output) -> String {
@@ -83,6 +115,8 @@ pub fn describe(seat: usize, output: &Output) -> String {
         }
         Output::Checkpoint(changes) => format!("n{seat} > checkpoint of {}", changes.applied),
         Output::TrimLog { .. }
+        | Output::SendSnapshot { .. }
+        | Output::DropSnapshot { .. }
         | Output::ReadHistory { .. }
         | Output::Reply { .. }
         | Output::Watching { .. }

@@ -157,11 +157,12 @@ fn figures(out: &mut impl Write, report: &Report, real: Duration) -> io::Result<
 fn speed(out: &mut impl Write, totals: &Totals) -> io::Result<()> {
     writeln!(
         out,
-        "{} steps, {} entries, {} operations, {} faults in {:.1?} simulated, {:.2?} real: {} times \
-         real time, {} operations/s a core",
+        "{} steps, {} entries, {} operations, {} snapshots, {} faults in {:.1?} simulated, {:.2?} \
+         real: {} times real time, {} operations/s a core",
         totals.steps,
         totals.entries,
         totals.operations,
+        totals.snapshots,
         totals.counters.total(),
         totals.simulated,
         totals.real,

@@ -87,6 +87,8 @@ pub struct Model {
     changes: Vec<Change>,
     /// What each entry's command was answered; the first entry is at 0.
     answers: Vec<Option<Answer>>,
+    /// Whether each entry's command was more than a repetition of an earlier one.
+    done: Vec<bool>,
     /// The counter after each entry; before the first one at 0.
     revisions: Vec<u64>,
     clock: ClusterTime,
@@ -110,6 +112,7 @@ impl Model {
             versions: BTreeMap::from([(Path::root(), vec![(Index::ZERO, Some(root))])]),
             changes: Vec::new(),
             answers: Vec::new(),
+            done: Vec::new(),
             revisions: vec![0],
             clock: ClusterTime::ZERO,
             settings: Settings::default(),
@@ -122,6 +125,7 @@ impl Model {
     pub fn apply(&mut self, stamp: ClusterTime, payload: &Payload) {
         self.clock = stamp;
         self.revisions.push(self.revision());
+        self.done.push(true);
         let answer = match payload {
             Payload::Empty | Payload::Configuration(_) => None,
             Payload::Expire { limit } => {
@@ -144,6 +148,13 @@ impl Model {
     #[must_use]
     pub fn answer(&self, index: Index) -> Option<&Answer> {
         self.answers.get(place(index.0.checked_sub(1)?))?.as_ref()
+    }
+
+    /// Whether the command at `index` was neither a repetition of an earlier one nor too late.
+    #[must_use]
+    pub fn is_done(&self, index: Index) -> bool {
+        let done = index.0.checked_sub(1).map(place);
+        done.is_some_and(|place| self.done.get(place) == Some(&true))
     }
 
     /// The counter now.
@@ -254,6 +265,7 @@ impl Model {
         if let Some(client) = &command.client
             && let Some(answer) = self.requests.earlier(client)
         {
+            *self.done.last_mut().expect("of this entry") = false;
             return match answer {
                 Some(answer) => answer,
                 None => Answer::Refused(Refusal::Expired, self.revision()),

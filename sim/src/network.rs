@@ -72,8 +72,21 @@ pub const FAULTS: &[Kind] = &[
     },
 ];
 
+/// What the network can do, too.
+pub const LATER: &[Kind] = &[Kind {
+    fault: Fault::N11,
+    what: "a connection is reset: what was on its way is lost, and both ends learn of it later",
+    gap: 8,
+}];
+
 /// One packet: what the codec made of a message.
 pub type Packet = Arc<[u8]>;
+
+/// How many kinds of messages there are, as N12 tells them apart; snapshots are the last.
+pub const KINDS: u64 = 12;
+
+/// The kind of what a snapshot travels in.
+pub const SNAPSHOT: u8 = 11;
 
 const MILLI: u64 = 1_000_000;
 
@@ -100,6 +113,8 @@ struct Link {
     flying: VecDeque<Time>,
     capacity: usize,
     clogged_until: Time,
+    /// N11: what was sent before and has not arrived by then is lost.
+    reset: Time,
 }
 
 /// Something between nodes that lets messages of some links through no more, for a while.
@@ -203,6 +218,33 @@ impl Network {
             .map(|cut| cut.fault)
     }
 
+    /// Whether something keeps messages from passing now.
+    #[must_use]
+    pub fn is_disturbed(&self, now: Time) -> bool {
+        let clogged = |link: &Link| link.clogged_until > now;
+        self.cuts.iter().any(|cut| cut.until > now) || self.links.iter().any(clogged)
+    }
+
+    /// Whether a packet sent at `sent` was on its way when its connection was reset.
+    #[must_use]
+    pub fn was_reset(&self, from: usize, to: usize, sent: Time) -> bool {
+        sent < self.links[from * self.seats + to].reset
+    }
+
+    /// N11: the connection between two nodes is reset.
+    pub fn reset(&mut self, now: Time, one: usize, other: usize) {
+        for (from, to) in [(one, other), (other, one)] {
+            self.links[from * self.seats + to].reset = now;
+        }
+    }
+
+    /// When a piece of a stream that is sent now arrives: streams wait where messages are lost.
+    pub fn stream(&self, now: Time, from: usize, to: usize, draw: &mut Draw) -> Time {
+        let link = &self.links[from * self.seats + to];
+        let way = link.base + Duration::from_nanos(draw.skewed(nanos(link.mean)));
+        (now + way).max(link.clogged_until)
+    }
+
     /// Makes a fault that strikes now and then happen.
     pub fn strike(&mut self, fault: Fault, now: Time, draw: &mut Draw, counters: &mut Counters) {
         self.cuts.retain(|cut| cut.until > now);
@@ -238,7 +280,7 @@ impl Network {
                 return;
             }
             Fault::N12 => {
-                kind = Some(u8::try_from(draw.below(8)).expect("below 8"));
+                kind = Some(u8::try_from(draw.below(KINDS)).expect("a few kinds"));
                 self.links_where(|from, _| from == node)
             }
             Fault::N14 => {
@@ -279,7 +321,12 @@ impl Network {
             | Fault::D8
             | Fault::P7
             | Fault::P9
-            | Fault::M8 => unreachable!("{fault} does not strike the network"),
+            | Fault::M8
+            | Fault::N11
+            | Fault::D14
+            | Fault::K2
+            | Fault::K3
+            | Fault::K9 => unreachable!("{fault} does not strike the network"),
         };
         self.cuts.push(Cut {
             fault,
@@ -298,6 +345,7 @@ impl Network {
         for link in &mut self.links {
             *link = Link {
                 sent: link.sent,
+                reset: link.reset,
                 ..Link::quick()
             };
         }
@@ -376,6 +424,7 @@ impl Link {
             flying: VecDeque::new(),
             capacity: usize::MAX,
             clogged_until: Time(0),
+            reset: Time(0),
         }
     }
 

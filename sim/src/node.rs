@@ -4,10 +4,10 @@
 //! runtime's threads do around them is done here, in virtual time.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use quorate_core::store::Changes;
+use quorate_core::store::{Changes, SliceId};
 use quorate_core::wal::{Wal, WalError, WalLimits};
 use quorate_core::{
     BirthRecord, DiskId, Founder, Index, NodeId, Opening, Replica, RequestId, WatchId, Write,
@@ -18,7 +18,8 @@ use crate::clock::{Clock, Time};
 use crate::disk::{Disk, Job, Pace, SimFiles};
 use crate::fault::{Counters, Dials};
 use crate::rng::Draw;
-use crate::tables::{Tables, put_rows};
+use crate::snapshot::Parcel;
+use crate::tables::Tables;
 
 /// A member of the cluster.
 #[derive(Debug)]
@@ -78,6 +79,12 @@ pub struct Process {
     pub disk_full: bool,
     /// What the checkpoint thread is doing.
     pub checkpoint: Option<Checkpointing>,
+    /// Snapshots that are being put on disk, each with what that does to it.
+    pub storing: Vec<Storing>,
+    /// Snapshots in tables of their own, beside the current ones.
+    pub received: Vec<Rc<Parcel>>,
+    /// A received snapshot is taking the place of the tables; what the log is told then.
+    pub switching: Option<(Rc<Parcel>, Write)>,
     /// When it will be woken, and a number that makes earlier alarms void.
     pub alarm: (Option<Time>, u64),
     /// It will poll soon (see `Options::turn`).
@@ -88,6 +95,12 @@ pub struct Process {
     pub log_fuse: bool,
     /// P9: it was asked to stop.
     pub stopping: bool,
+    /// Requests taken in: they are numbered anew in each process.
+    pub taken: u64,
+    /// Requests whose callers have lost patience: the next time it is polled they are answered.
+    pub cancelled: BTreeSet<RequestId>,
+    /// What it last asked its leader under.
+    pub nonce: u64,
     /// P7: so many messages it was given are to be complained about.
     pub strangers: u32,
     /// Whose answers are due: client and operation, by request.
@@ -105,6 +118,8 @@ pub struct Caller {
     pub operation: u64,
     /// Which try of it.
     pub attempt: u64,
+    /// Of a change: how it was handed in.
+    pub handed: Option<u64>,
 }
 
 /// Who waited for a process that is gone.
@@ -138,6 +153,21 @@ pub struct Writing {
     pub full: bool,
 }
 
+/// A snapshot that arrived, on its way to the disk.
+#[derive(Debug)]
+pub struct Storing {
+    /// Which transfer it came by.
+    pub number: u64,
+    /// What it does to the disk: slices of history.
+    pub job: Job,
+    /// What came.
+    pub parcel: Rc<Parcel>,
+    /// What was sent.
+    pub sent: Rc<Parcel>,
+    /// The disk was full before all of it was written.
+    pub full: bool,
+}
+
 /// The job of the checkpoint thread.
 #[derive(Debug)]
 pub struct Checkpointing {
@@ -161,7 +191,7 @@ impl Node {
         Self {
             id,
             disk,
-            tables: Tables::new(),
+            tables: Tables::default(),
             clock,
             pace,
             incarnation: 0,
@@ -212,10 +242,16 @@ impl Node {
                     if written {
                         // It was done, and had not said so yet.
                         self.disk.borrow_mut().complete(checkpoint.job);
-                        put_rows(&mut self.tables, &checkpoint.changes);
+                        self.tables.put(&checkpoint.changes);
                     } else {
                         jobs.push(checkpoint.job);
                     }
+                }
+                jobs.extend(process.storing.into_iter().map(|storing| storing.job));
+                if let Some((parcel, _)) = process.switching
+                    && draw.percent(50)
+                {
+                    self.tables = parcel.tables.clone();
                 }
                 waiting.callers.extend(process.requests.into_values());
                 waiting.watchers.extend(process.watches);
@@ -237,18 +273,43 @@ impl Node {
         counters: &mut Counters,
     ) -> (Rc<RefCell<Disk>>, Tables) {
         let mut jobs = Vec::new();
+        let mut tables = self.tables.clone();
         match &self.life {
             Life::Down => {}
             Life::Starting { job, .. } => jobs.push(job.clone()),
             Life::Up(process) => {
                 jobs.extend(process.writing.as_ref().map(|writing| writing.job.clone()));
                 jobs.extend(process.checkpoint.as_ref().map(|c| c.job.clone()));
+                jobs.extend(process.storing.iter().map(|storing| storing.job.clone()));
+                if let Some((parcel, _)) = &process.switching
+                    && draw.percent(50)
+                {
+                    tables = parcel.tables.clone();
+                }
             }
         }
         let mut disk = self.disk.borrow().clone();
         disk.set_full(false);
         disk.crash(jobs, dials, draw, counters);
-        (Rc::new(RefCell::new(disk)), self.tables.clone())
+        (Rc::new(RefCell::new(disk)), tables)
+    }
+
+    /// The slices of history that must stay on disk: those of the tables as they are, and as they
+    /// may be soon.
+    #[must_use]
+    pub fn kept_slices(&self) -> BTreeSet<SliceId> {
+        let mut kept = self.tables.slices.clone();
+        if let Some(process) = self.process() {
+            let storing = process.storing.iter().map(|storing| &storing.parcel);
+            let switching = process.switching.iter().map(|(parcel, _)| parcel);
+            for parcel in storing.chain(&process.received).chain(switching) {
+                kept.extend(&parcel.tables.slices);
+            }
+            if let Some(checkpoint) = &process.checkpoint {
+                kept.extend(checkpoint.changes.slices.iter().map(|info| info.id));
+            }
+        }
+        kept
     }
 }
 
@@ -263,11 +324,17 @@ impl Process {
             writing: None,
             disk_full: false,
             checkpoint: None,
+            storing: Vec::new(),
+            received: Vec::new(),
+            switching: None,
             alarm: (None, 0),
             turn_pending: false,
             fuse: None,
             log_fuse: false,
             stopping: false,
+            taken: 0,
+            cancelled: BTreeSet::new(),
+            nonce: 0,
             strangers: 0,
             requests: BTreeMap::new(),
             watches: BTreeMap::new(),
@@ -331,6 +398,7 @@ impl Process {
             && self.replica.is_finished()
             && self.writing.is_none()
             && self.checkpoint.is_none()
+            && self.switching.is_none()
             && self.backlog.is_empty()
     }
 

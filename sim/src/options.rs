@@ -35,11 +35,15 @@ pub enum Profile {
     LeaderKiller,
     /// Leaders that do not know that they were gone, and many questions.
     Lease,
+    /// Hardly any log is kept, and members lag behind it.
+    Snap,
+    /// Disks that hang for long, on a network without fault.
+    Stall,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Swarm,
         Self::Figure8,
         Self::TtlStorm,
@@ -49,6 +53,8 @@ impl Profile {
         Self::LongQuiet,
         Self::LeaderKiller,
         Self::Lease,
+        Self::Snap,
+        Self::Stall,
     ];
 
     const fn name(self) -> &'static str {
@@ -62,6 +68,8 @@ impl Profile {
             Self::LongQuiet => "long-quiet",
             Self::LeaderKiller => "leader-killer",
             Self::Lease => "lease",
+            Self::Snap => "snap",
+            Self::Stall => "stall",
         }
     }
 }
@@ -173,6 +181,8 @@ impl Options {
             fork_every: size.between(2, 10),
             config,
         };
+        let log = log_bytes(run.profile, &mut draw(7));
+        options.config.log_bytes_max = log.unwrap_or(options.config.log_bytes_max);
         options.direct(&mut draw(6));
         options
     }
@@ -221,6 +231,28 @@ impl Options {
                     (Fault::C3, 100),
                     (Fault::C5, 100),
                     (Fault::P5, draw.between(1, 50)),
+                ]);
+            }
+            Profile::Snap => {
+                self.members = *draw.pick(&[3, 3, 4, 5]);
+                self.config.checkpoint_bytes = *draw.pick(&[300, 1_000, 3_000]);
+                let partition = *draw.pick(&[Fault::N6, Fault::N7, Fault::P1, Fault::P5]);
+                let dials = self.dials.clone();
+                self.dials = dials.with(&[
+                    (partition, 100),
+                    (Fault::P1, draw.between(10, 60)),
+                    (Fault::N11, draw.between(0, 60)),
+                    (Fault::D14, draw.between(0, 60)),
+                    (Fault::D3, 100),
+                ]);
+            }
+            Profile::Stall => {
+                self.members = *draw.pick(&[3, 3, 5]);
+                self.dials = Dials::off().with(&[
+                    (Fault::D2, 100),
+                    (Fault::C3, 100),
+                    (Fault::P1, draw.between(0, 5)),
+                    (Fault::K9, 100),
                 ]);
             }
             Profile::LeaderKiller => {
@@ -276,6 +308,27 @@ fn config(profile: Profile, draw: &mut Draw) -> Config {
     config.checkpoint_interval = Duration::from_millis(draw.between(500, 60_000));
     config.check();
     config
+}
+
+/// How much log is kept for members that lag; `None` is as much as ships. An entry weighs some
+/// hundred bytes.
+fn log_bytes(profile: Profile, draw: &mut Draw) -> Option<usize> {
+    let is_low = draw.percent(50);
+    let low = *draw.pick(&[1, 500, 2_000, 10_000]);
+    let entries = usize::try_from(draw.between(4, 20)).expect("a few");
+    match profile {
+        Profile::Snap => Some(entries * 120),
+        Profile::LongQuiet => None,
+        Profile::Swarm
+        | Profile::Figure8
+        | Profile::TtlStorm
+        | Profile::WatchChurn
+        | Profile::Powercut
+        | Profile::Tiny
+        | Profile::LeaderKiller
+        | Profile::Lease
+        | Profile::Stall => is_low.then_some(low),
+    }
 }
 
 fn settings(profile: Profile, draw: &mut Draw) -> Settings {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use quorate_core::store::Store;
 use quorate_core::wal::{Wal, WalLimits};
-use quorate_core::{BirthRecord, NodeId, Opening};
+use quorate_core::{BirthRecord, LogId, NodeId, Opening};
 
 use crate::disk::{Disk, SimFiles};
 use crate::tables::{Tables, read_slice, remove_slices};
@@ -26,10 +26,10 @@ pub fn recover(
     seed: u64,
 ) -> Result<(Opening, Wal<SimFiles>), String> {
     let mut files = SimFiles::new(disk.clone());
-    let store = if tables.is_empty() {
+    let store = if tables.rows.is_empty() {
         Store::new()
     } else {
-        Store::load(tables.iter()).map_err(|error| format!("the tables: {error}"))?
+        Store::load(tables.rows.iter()).map_err(|error| format!("the tables: {error}"))?
     };
     let (mut wal, recovered) =
         Wal::recover(files.clone(), limits).map_err(|error| format!("the log: {error}"))?;
@@ -37,6 +37,12 @@ pub fn recover(
         && !impaired
     {
         return Err(format!("the log is damaged: {damage:?}"));
+    }
+    if tables.rows.is_empty() && recovered.start != LogId::ZERO {
+        let start = recovered.start;
+        return Err(format!(
+            "the log begins after {start}, and there are no tables"
+        ));
     }
     let at_log = |error| format!("the log cannot go on: {error}");
     wal.resume().map_err(at_log)?;

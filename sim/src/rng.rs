@@ -44,6 +44,10 @@ pub enum Purpose {
     Birth = 15,
     /// What becomes of durable records while a node is down.
     Damage = 16,
+    /// How one snapshot travels.
+    Snapshot = 17,
+    /// What becomes of one request on its way, besides how long it takes.
+    Request = 18,
 }
 
 /// The seed of a run.

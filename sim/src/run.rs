@@ -50,6 +50,8 @@ pub struct Report {
     pub simulated: Duration,
     /// Client operations.
     pub operations: u64,
+    /// Snapshots installed.
+    pub snapshots: u64,
     /// Faults.
     pub counters: Counters,
     /// What was committed.
@@ -115,6 +117,7 @@ pub fn run_with(options: Options, look: Look) -> Report {
         steps: world.trace.steps(),
         simulated: world.now.since(Time(0)),
         operations: world.issued,
+        snapshots: world.installed,
         counters: world.counters,
         ledger: world.checks.ledger,
         log: world.log,

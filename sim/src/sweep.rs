@@ -26,6 +26,8 @@ pub struct Totals {
     pub operations: u64,
     /// Entries committed.
     pub entries: u64,
+    /// Snapshots installed.
+    pub snapshots: u64,
     /// Faults.
     pub counters: Counters,
 }
@@ -42,6 +44,7 @@ impl Totals {
         self.real += real;
         self.operations += report.operations;
         self.entries += report.ledger.last().0;
+        self.snapshots += report.snapshots;
         self.counters.add(&report.counters);
     }
 

@@ -1,8 +1,10 @@
 //! What a checkpoint is made of: the tables of a member, and its slices of history, each a file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
+use quorate_core::LogId;
 use quorate_core::store::{Changes, Event, HistoryLost, Row, RowKey, SliceEvents, SliceId};
 use quorate_core::wal::{Files, WalError, slice};
 
@@ -10,15 +12,31 @@ use crate::disk::SimFiles;
 
 /// The tables of a checkpoint: a map with the promise of the real ones. Atomic, and durable when
 /// acknowledged (DESIGN.md §6, last point).
-pub type Tables = BTreeMap<Vec<u8>, Vec<u8>>;
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// The rows. A snapshot on its way shares them.
+    pub rows: Rc<Rows>,
+    /// The last entry they contain.
+    pub applied: LogId,
+    /// The slices of history they list.
+    pub slices: BTreeSet<SliceId>,
+}
 
-/// Puts the rows of a checkpoint into the tables.
-pub fn put_rows(tables: &mut Tables, changes: &Changes) {
-    for (key, row) in changes.encode() {
-        match row {
-            Some(row) => tables.insert(key, row),
-            None => tables.remove(&key),
-        };
+/// Rows by their keys.
+pub type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+impl Tables {
+    /// Puts the rows of a checkpoint into the tables.
+    pub fn put(&mut self, changes: &Changes) {
+        let rows = Rc::make_mut(&mut self.rows);
+        for (key, row) in changes.encode() {
+            match row {
+                Some(row) => rows.insert(key, row),
+                None => rows.remove(&key),
+            };
+        }
+        self.applied = changes.applied;
+        self.slices = changes.slices.iter().map(|info| info.id).collect();
     }
 }
 
@@ -57,7 +75,7 @@ pub fn read_slice(files: &SimFiles, id: SliceId) -> Result<SliceEvents, HistoryL
 /// A disk that failed.
 pub fn remove_slices(
     files: &mut SimFiles,
-    kept: &std::collections::BTreeSet<SliceId>,
+    kept: &BTreeSet<SliceId>,
 ) -> Result<(), quorate_core::wal::FileError> {
     let mut removed = false;
     for name in files.list()? {

@@ -111,7 +111,12 @@ impl Mix {
             Profile::WatchChurn => favour(&[(Kind::WatchStream, 25), (Kind::WatchOnce, 20)]),
             Profile::Lease => favour(&[(Kind::Get, 60), (Kind::Set, 20)]),
             Profile::LongQuiet => ttl_max = unit * 100,
-            Profile::Swarm | Profile::Figure8 | Profile::Powercut | Profile::Tiny => {}
+            Profile::Swarm
+            | Profile::Figure8
+            | Profile::Powercut
+            | Profile::Tiny
+            | Profile::Snap
+            | Profile::Stall => {}
         }
         Self {
             weights,

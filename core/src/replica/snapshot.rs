@@ -2,8 +2,8 @@
 
 use alloc::boxed::Box;
 
-use super::Replica;
 use super::requests::Proposal;
+use super::{Replica, configuration_of};
 use crate::output::{Output, RequestError};
 use crate::raft::SnapshotHead;
 use crate::store::Store;
@@ -41,7 +41,7 @@ impl Replica {
         let head = SnapshotHead {
             last,
             stamp: store.clock(),
-            configuration: (**store.configuration()).clone(),
+            configuration: configuration_of(&store, &self.founders),
         };
         if !self.raft.install(now, head) {
             self.outbox.push_back(Output::DropSnapshot { last });

@@ -148,6 +148,14 @@ impl Store {
         hash
     }
 
+    /// Every row as the tables hold it when all is saved: for tests. Costs the whole state.
+    pub fn encode(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> + '_ {
+        let head = Row::Head(Arc::new(self.head(self.hash())));
+        let others = self.rows().filter(|(key, _)| *key != RowKey::Head);
+        let rows = core::iter::once((RowKey::Head, head)).chain(others);
+        rows.map(|(key, row)| (key.encode(), row.encode()))
+    }
+
     fn head(&self, hash: u128) -> Head {
         Head {
             format: row::FORMAT,

@@ -88,6 +88,23 @@ fn a_snapshot_takes_the_place_of_store_and_log() {
     assert_eq!(dropped(&world), []);
 }
 
+/// A cluster whose configuration never changed has none in its log.
+#[test]
+fn without_a_configuration_in_the_log_the_founders_vote() {
+    let mut world = follower();
+    let mut received = Store::new();
+    for index in 1..=8 {
+        received.skip(id(index, 1), entry(index, 1).stamp);
+    }
+    let founders = world.birth.configuration();
+    world.step(Input::SnapshotReceived {
+        store: Box::new(received),
+    });
+    world.poll();
+    let status = world.replica.status();
+    assert_eq!((status.applied, status.configuration), (id(8, 1), founders));
+}
+
 /// Entries after a snapshot may arrive before it is on disk; they are written after it.
 #[test]
 fn what_follows_a_snapshot_is_written_after_it() {

@@ -69,9 +69,23 @@ fn liken(body: &mut MessageBody, raft: &Raft) {
                 }
             }
         }
+        MessageBody::Propose { requests } => {
+            for request in requests {
+                let mut command = (*request.command).clone();
+                near(&mut command);
+                request.command = command.into();
+            }
+        }
+        MessageBody::ProposeRefused { tickets } => {
+            for ticket in tickets {
+                *ticket %= 8;
+            }
+        }
+        MessageBody::ReadIndexReply { index, .. } => *index = near_index(*index, raft),
         MessageBody::PreVoteReply { .. }
         | MessageBody::VoteReply { .. }
-        | MessageBody::TimeoutNow => {}
+        | MessageBody::TimeoutNow
+        | MessageBody::ReadIndex { .. } => {}
     }
 }
 

@@ -27,6 +27,10 @@ pub(super) struct Member {
     writing: Option<Write>,
     checkpoint: Option<Changes>,
     reading: Vec<SliceId>,
+    /// To whom snapshots are to be sent.
+    wanted: Vec<NodeId>,
+    /// One that arrived, and is neither installed nor dropped.
+    received: Option<Snapshot>,
     requests: BTreeSet<RequestId>,
     watches: BTreeMap<WatchId, Watcher>,
     /// The last number given to a request or a watch.
@@ -46,6 +50,14 @@ struct Disk {
     held: Option<Index>,
     tables: BTreeMap<Vec<u8>, Vec<u8>>,
     checkpointed: LogId,
+    slices: BTreeMap<SliceId, SliceEvents>,
+}
+
+/// What travels between members whole.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) last: LogId,
+    tables: BTreeMap<Vec<u8>, Vec<u8>>,
     slices: BTreeMap<SliceId, SliceEvents>,
 }
 
@@ -69,6 +81,8 @@ impl Member {
             writing: None,
             checkpoint: None,
             reading: Vec::new(),
+            wanted: Vec::new(),
+            received: None,
             requests: BTreeSet::new(),
             watches: BTreeMap::new(),
             number: 0,
@@ -104,6 +118,14 @@ impl Member {
     pub(super) fn persist(&mut self, now: Instant) {
         if let Some(write) = self.writing.take() {
             let through = write.seq;
+            if let Some(last) = write.install {
+                let snapshot = self.received.take().expect("it arrived");
+                assert_eq!(snapshot.last, last, "installs another one");
+                assert!(self.checkpoint.is_none(), "two sources of tables");
+                self.disk.switch(snapshot);
+                self.disk.entries.clear();
+                self.disk.start = last;
+            }
             self.disk.write(write);
             self.replica.step(now, Input::Persisted { through });
         }
@@ -123,6 +145,35 @@ impl Member {
         }
     }
 
+    /// Steps what only a driver can say.
+    pub(super) fn driver(&mut self, now: Instant, input: Input) {
+        self.replica.step(now, input);
+    }
+
+    /// A snapshot that is to be sent, and to whom.
+    pub(super) fn take_wanted(&mut self) -> Option<(NodeId, Snapshot)> {
+        let to = self.wanted.pop()?;
+        let snapshot = Snapshot {
+            last: self.disk.checkpointed,
+            tables: self.disk.tables.clone(),
+            slices: self.disk.slices.clone(),
+        };
+        Some((to, snapshot))
+    }
+
+    /// A snapshot has arrived; whether it is taken.
+    pub(super) fn receive_snapshot(&mut self, now: Instant, snapshot: Snapshot) -> bool {
+        if self.received.is_some() || snapshot.tables.is_empty() {
+            return false;
+        }
+        let store = Store::load(&snapshot.tables).expect("what was saved can be loaded");
+        assert_eq!(store.applied(), snapshot.last, "tables of another time");
+        self.received = Some(snapshot);
+        let store = Box::new(store);
+        self.replica.step(now, Input::SnapshotReceived { store });
+        true
+    }
+
     /// A slice that was asked for is read, or cannot be.
     pub(super) fn read_history(&mut self, now: Instant, found: bool) {
         if let Some(slice) = self.reading.pop() {
@@ -136,6 +187,12 @@ impl Member {
     pub(super) fn restart(&mut self, now: Instant, damaged: u8) {
         self.starts += 1;
         self.disk.seed = self.disk.seed.wrapping_add(self.starts);
+        let is_installing = self.writing.as_ref().is_some_and(|w| w.install.is_some());
+        if is_installing && damaged % 2 == 1 {
+            // Between the tables and the log.
+            let snapshot = self.received.take().expect("it is being installed");
+            self.disk.switch(snapshot);
+        }
         self.disk.damage(damaged.into());
         self.disk.fit();
         *self = Self {
@@ -146,6 +203,8 @@ impl Member {
             writing: None,
             checkpoint: None,
             reading: Vec::new(),
+            wanted: Vec::new(),
+            received: None,
             requests: BTreeSet::new(),
             watches: BTreeMap::new(),
             number: self.number,
@@ -243,7 +302,10 @@ impl Member {
             Input::Receive { .. }
             | Input::Checkpointed { .. }
             | Input::CheckpointFailed { .. }
-            | Input::HistoryRead { .. } => return None,
+            | Input::HistoryRead { .. }
+            | Input::SnapshotStarted { .. }
+            | Input::SnapshotSent { .. }
+            | Input::SnapshotReceived { .. } => return None,
         })
     }
 
@@ -270,6 +332,15 @@ impl Member {
                 self.disk.trim(below);
             }
             Output::ReadHistory { slice } => self.reading.push(slice),
+            Output::SendSnapshot { to } => {
+                let start = self.replica.raft().log_start();
+                assert!(self.disk.checkpointed >= start, "nothing to send from");
+                self.wanted.push(to);
+            }
+            Output::DropSnapshot { last } => {
+                let dropped = self.received.take().map(|snapshot| snapshot.last);
+                assert_eq!(dropped, Some(last), "drops another one");
+            }
             Output::Reply { request, .. } => {
                 assert!(self.requests.remove(&request), "{request} answered twice");
             }
@@ -319,7 +390,11 @@ impl Member {
             MessageBody::PreVoteReply { granted: false }
             | MessageBody::VoteReply { granted: false }
             | MessageBody::Append { .. }
-            | MessageBody::TimeoutNow => {}
+            | MessageBody::TimeoutNow
+            | MessageBody::Propose { .. }
+            | MessageBody::ProposeRefused { .. }
+            | MessageBody::ReadIndex { .. }
+            | MessageBody::ReadIndexReply { .. } => {}
         }
         assert_eq!(message.term, term, "says what the disk does not hold");
     }
@@ -353,6 +428,13 @@ impl Disk {
         }
         self.entries.extend_from_slice(&write.entries);
         self.held = self.held.filter(|&held| held > self.last().index);
+    }
+
+    /// The tables of a snapshot take the place of those before.
+    fn switch(&mut self, snapshot: Snapshot) {
+        self.tables = snapshot.tables;
+        self.slices = snapshot.slices;
+        self.checkpointed = snapshot.last;
     }
 
     fn truncate(&mut self, from: Index) {

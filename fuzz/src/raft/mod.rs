@@ -54,6 +54,8 @@ enum Act {
     Restart { at: u8, damaged: u8 },
     /// Disks and messages have time for all they have to do.
     Settle { rounds: u8 },
+    /// A snapshot that a member was asked to send arrives, or does not.
+    Snapshot { at: u8, fate: u8 },
 }
 
 /// A message on its way.
@@ -145,6 +147,10 @@ impl World {
             Act::EndCheckpoint { at, done } => self.member(at).end_checkpoint(now, done),
             Act::ReadHistory { at, found } => self.member(at).read_history(now, found),
             Act::Restart { at, damaged } => self.member(at).restart(now, damaged % 4),
+            Act::Snapshot { at, fate } => {
+                let at = self.place(at);
+                self.snapshot(at, fate);
+            }
             Act::Settle { rounds } => {
                 for _ in 0..rounds % 8 {
                     self.settle();
@@ -161,6 +167,7 @@ impl World {
             self.members[at].persist(self.now);
             self.members[at].read_history(self.now, true);
             self.poll(at, usize::MAX);
+            self.snapshot(at, u8::MAX);
         }
         for letter in std::mem::take(&mut self.letters) {
             self.deliver(letter);
@@ -186,6 +193,30 @@ impl World {
         receiver
             .expect("messages go to members")
             .receive(now, from, message);
+    }
+
+    /// One of the snapshots that member `at` was asked to send. One in four never starts, one in four
+    /// breaks off.
+    fn snapshot(&mut self, at: usize, fate: u8) {
+        let now = self.now;
+        let Some((to, snapshot)) = self.members[at].take_wanted() else {
+            return;
+        };
+        let last = snapshot.last;
+        let starts = !fate.is_multiple_of(4);
+        let sender = &mut self.members[at];
+        if starts {
+            sender.driver(now, Input::SnapshotStarted { to, last });
+        }
+        let receiver = self.members.iter_mut().find(|member| member.id() == to);
+        let receiver = receiver.expect("snapshots go to members");
+        let delivered = starts && fate % 4 != 1 && receiver.receive_snapshot(now, snapshot);
+        let sent = Input::SnapshotSent {
+            to,
+            last,
+            delivered,
+        };
+        self.members[at].driver(now, sent);
     }
 
     fn take_letter(&mut self, letter: u8) -> Option<Letter> {

@@ -59,12 +59,32 @@ impl Image {
     /// The sync that covers `write` has completed.
     pub fn written(&mut self, write: &Write) {
         self.hard_state = write.hard_state;
+        if let Some(install) = write.install {
+            (self.start, self.terms) = (install, Vec::new());
+        }
         if let Some(first) = write.entries.first() {
             let keep = first.id.index.0.saturating_sub(self.start.index.0 + 1);
             self.terms
                 .truncate(usize::try_from(keep).expect("runs are short"));
             self.terms
                 .extend(write.entries.iter().map(|entry| entry.id.term));
+        }
+        let last = self.last().index;
+        self.owes = self.owes.filter(|&owes| owes > last);
+    }
+
+    /// A snapshot as of `last` is the tables from now on, and the log begins anew after it unless
+    /// it holds that: so a recovery would have it, whether the log was told or not.
+    pub fn switched(&mut self, last: LogId) {
+        if self.term_at(last.index) != Some(last.term) && self.start != last {
+            self.start = last;
+            self.terms.clear();
+        }
+        if self.hard_state.term < last.term {
+            self.hard_state = HardState {
+                term: last.term,
+                vote: None,
+            };
         }
         let last = self.last().index;
         self.owes = self.owes.filter(|&owes| owes > last);
@@ -326,6 +346,40 @@ mod tests {
         assert_eq!(back(&[id(1, 1), id(2, 2)], 2), Ok(()));
         assert_eq!(id_of(&back(&[id(1, 1)], 1)), "R11");
         assert_eq!(id_of(&back(&[id(1, 1), id(1, 2)], 0)), "R11");
+    }
+
+    #[test]
+    fn r10_r11_what_a_snapshot_makes_durable() {
+        let mut disks = disks(&[&[id(1, 1), id(1, 2)]]);
+        let installed = id(2, 9);
+        let acknowledged = |disks: &Durability| disks.acknowledges(0, Index(9), Some(installed));
+        assert_eq!(
+            id_of(&acknowledged(&disks)),
+            "R10",
+            "its tables are not there"
+        );
+        let mut handed = disks.image(0).clone();
+        let installs = Write {
+            install: Some(installed),
+            ..write(2, &[])
+        };
+        handed.written(&installs);
+        let before = disks.image(0).clone();
+        assert_eq!(disks.clone().comes_back(0, before.clone(), &handed), Ok(()));
+        disks.image_mut(0).switched(installed);
+        assert_eq!(acknowledged(&disks), Ok(()));
+        let found = disks.image(0).clone();
+        assert_eq!(found.last(), installed, "a log that lacks it is dropped");
+        assert_eq!(disks.clone().comes_back(0, found.clone(), &handed), Ok(()));
+        let forgotten = disks.clone().comes_back(0, before, &handed);
+        assert_eq!(id_of(&forgotten), "R11", "it was durable");
+        let mut told = found;
+        told.written(&installs);
+        assert_eq!(disks.comes_back(0, told, &handed), Ok(()));
+        let mut longer = Image::default();
+        longer.written(&write(1, &[id(1, 1), id(2, 2), id(2, 3)]));
+        longer.switched(id(2, 2));
+        assert_eq!(longer.last(), id(2, 3), "a suffix that follows is kept");
     }
 
     #[test]

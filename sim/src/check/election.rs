@@ -33,6 +33,8 @@ pub struct Untouched {
     pub committed: Index,
     /// Of a leader: how far it knows its peers to be.
     pub matched: BTreeMap<NodeId, Index>,
+    /// Questions it is to vouch for, and what its own clients wait for.
+    pub pending: (usize, usize, usize),
     /// When its next timer is due.
     pub deadline: Option<Instant>,
 }
@@ -199,6 +201,7 @@ mod tests {
             last: LogId::ZERO,
             committed: Index(4),
             matched: BTreeMap::new(),
+            pending: (0, 0, 0),
             deadline: Some(Instant(9)),
         };
         assert_eq!(Election::ignored(0, &before, &before), Ok(()));

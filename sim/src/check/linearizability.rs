@@ -2,17 +2,25 @@
 //!
 //! The ledger is the claimed order. Every reply must equal the model's at the index in its header;
 //! what was answered before something else was asked must come before it.
+//!
+//! A member that passes on a command without a request id gives it one, and may pass it on several
+//! times: the ledger may hold it as often, and only the first takes effect.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quorate_core::raft::Payload;
-use quorate_core::store::{Body, Command, Consistency, Header, Query, Response, StoreError};
+use quorate_core::store::{
+    Body, ClientRequest, Command, Consistency, Header, Query, Response, StoreError,
+};
 use quorate_core::{Index, RequestError};
 
 use super::{Verdict, Violation, ensure};
 use crate::ledger::Ledger;
 use crate::model::{Answer, Model};
+
+/// Numbered sessions from here on are drawn by members; those of clients are small.
+const DRAWN: u64 = 1 << 32;
 
 /// What a client asks for.
 #[derive(Clone, Debug)]
@@ -33,8 +41,12 @@ pub struct Witness {
     acknowledged: Index,
     /// Which operation claimed which entry as its own.
     claims: BTreeMap<Index, u64>,
-    /// How often each command was handed in, refused, and committed.
+    /// How often each command was handed in, refused, and done.
     counts: BTreeMap<Vec<u8>, Counts>,
+    /// The command of each handing in.
+    handed: Vec<Vec<u8>>,
+    /// The ids that members gave to commands which were done: session and number.
+    given: BTreeSet<(u64, u64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -48,7 +60,7 @@ struct Open {
 struct Counts {
     handed_in: u64,
     refused: u64,
-    committed: u64,
+    done: u64,
 }
 
 impl Witness {
@@ -58,44 +70,50 @@ impl Witness {
         self.open.insert(operation, Open { asked, floor });
     }
 
-    /// The operation is handed to a node: for the first time, or once more.
-    pub fn hands_in(&mut self, operation: u64) {
-        if let Some(key) = self.key(operation) {
-            self.counts.entry(key).or_default().handed_in += 1;
-        }
+    /// The command is handed to a node: for the first time, or once more. Returns a number for it.
+    pub fn hands_in(&mut self, command: &Command) -> u64 {
+        let key = encoded(command);
+        self.counts.entry(key.clone()).or_default().handed_in += 1;
+        self.handed.push(key);
+        self.handed.len() as u64 - 1
     }
 
     /// A node says that it has not done and will not do what was handed in to it.
     ///
     /// # Errors
     /// L5: it has.
-    pub fn refuses(&mut self, operation: u64) -> Verdict {
-        let Some(key) = self.key(operation) else {
-            return Ok(());
-        };
-        let counts = self.counts.entry(key).or_default();
+    pub fn refuses(&mut self, handed: u64) -> Verdict {
+        let place = usize::try_from(handed).expect("runs are short");
+        let key = &self.handed[place];
+        let command: Command = postcard::from_bytes(key).expect("it was a command");
+        let counts = self.counts.entry(key.clone()).or_default();
         counts.refused += 1;
-        let counts = *counts;
-        self.balanced(operation, counts)
+        balanced(&command, *counts)
     }
 
-    /// An entry is committed.
+    /// An entry is committed; `done` where it did what it says, or was refused by the store: where
+    /// it was no repetition.
     ///
     /// # Errors
-    /// L5: a command nobody asked for, or that was refused, or more than once.
-    pub fn commits(&mut self, payload: &Payload) -> Verdict {
+    /// L5: a command nobody asked for, or that was refused, or done more than once. L4: an id that
+    /// a member gave was done twice.
+    pub fn commits(&mut self, payload: &Payload, done: bool) -> Verdict {
         let Payload::Command(command) = payload else {
             return Ok(());
         };
-        let counts = self.counts.entry(encoded(command)).or_default();
-        counts.committed += 1;
+        let asked = as_asked(command);
+        let counts = self.counts.entry(encoded(&asked)).or_default();
+        counts.done += u64::from(done);
         let counts = *counts;
-        ensure(
-            counts.committed + counts.refused <= counts.handed_in,
-            "L5",
-            &[],
-            || format!("{command:?} is committed: {counts:?}"),
-        )
+        if let (Some(id), true) = (drawn(command), done) {
+            ensure(self.given.insert(id), "L4", &[], || {
+                format!("{command:?} is done a second time")
+            })?;
+        }
+        ensure(counts.handed_in > 0, "L5", &[], || {
+            format!("{command:?} is committed, and nobody asked for it")
+        })?;
+        balanced(&asked, counts)
     }
 
     /// The operation is answered, by `seat`.
@@ -176,7 +194,7 @@ impl Witness {
     ) -> Verdict {
         let index = header.index();
         let own = ledger.get(index).is_some_and(|entry| match &entry.payload {
-            Payload::Command(committed) => committed == command,
+            Payload::Command(committed) => as_asked(committed) == **command,
             Payload::Empty | Payload::Expire { .. } | Payload::Configuration(_) => false,
         });
         ensure(own, "L3", &[seat], || {
@@ -204,26 +222,37 @@ impl Witness {
             format!("{command:?} at {index} is answered {outcome:?}; the model says {expected:?}")
         })
     }
+}
 
-    fn key(&self, operation: u64) -> Option<Vec<u8>> {
-        match &self.open.get(&operation)?.asked {
-            Asked::Write(command) => Some(encoded(command)),
-            Asked::Read(_) => None,
-        }
+/// A command may be done as often as it was handed in and not refused. One with an id of its
+/// client's may be passed on again after the store has forgotten it, which the model knows of: it
+/// must only not have been refused each time.
+fn balanced(command: &Command, counts: Counts) -> Verdict {
+    let open = counts.handed_in - counts.refused;
+    let holds = match command.client {
+        None => counts.done <= open,
+        Some(_) => counts.done == 0 || open > 0,
+    };
+    ensure(holds, "L5", &[], || {
+        format!("{command:?} was refused, or done too often: {counts:?}")
+    })
+}
+
+/// The id that a member gave to a command.
+fn drawn(command: &Command) -> Option<(u64, u64)> {
+    match command.client {
+        Some(ClientRequest::Numbered {
+            client, sequence, ..
+        }) if client >= DRAWN => Some((client, sequence)),
+        Some(ClientRequest::Numbered { .. } | ClientRequest::Opaque(_)) | None => None,
     }
+}
 
-    fn balanced(&self, operation: u64, counts: Counts) -> Verdict {
-        ensure(
-            counts.committed + counts.refused <= counts.handed_in,
-            "L5",
-            &[],
-            || {
-                format!(
-                    "{:?} was refused and is committed: {counts:?}",
-                    self.open.get(&operation)
-                )
-            },
-        )
+/// What the client handed in: a member that passes it on may have named it.
+fn as_asked(command: &Command) -> Command {
+    Command {
+        client: command.client.clone().filter(|_| drawn(command).is_none()),
+        operation: command.operation.clone(),
     }
 }
 
@@ -300,17 +329,35 @@ mod tests {
             };
             for operation in [1, 2] {
                 story.witness.asks(operation, create(operation));
-                story.witness.hands_in(operation);
+                story.hands_in(operation);
                 assert_eq!(story.commit(operation), Ok(()));
             }
             story
         }
 
+        fn hands_in(&mut self, operation: u64) -> u64 {
+            self.witness.hands_in(&command(operation))
+        }
+
         fn commit(&mut self, operation: u64) -> Verdict {
-            let Asked::Write(command) = create(operation) else {
-                unreachable!("creates are writes");
+            self.commit_as(command(operation))
+        }
+
+        /// As a member put it into the log that passed it on under this number of its own.
+        fn commit_given(&mut self, operation: u64, sequence: u64) -> Verdict {
+            let given = ClientRequest::Numbered {
+                client: DRAWN + 7,
+                sequence,
+                acked: 0,
             };
-            let payload = Payload::Command(command);
+            self.commit_as(Command {
+                client: Some(given),
+                ..command(operation)
+            })
+        }
+
+        fn commit_as(&mut self, command: Command) -> Verdict {
+            let payload = Payload::Command(command.into());
             self.ledger.push(Committed {
                 id: at(self.ledger.last().0 + 1),
                 chain: 0,
@@ -321,7 +368,8 @@ mod tests {
                 committed: Time(0),
             });
             self.model.apply(ClusterTime::ZERO, &payload);
-            self.witness.commits(&payload)
+            let done = self.model.is_done(self.ledger.last());
+            self.witness.commits(&payload, done)
         }
 
         fn answers(&mut self, operation: u64, result: &Result<Response, RequestError>) -> Verdict {
@@ -373,8 +421,12 @@ mod tests {
     }
 
     fn create(operation: u64) -> Asked {
+        Asked::Write(Arc::new(command(operation)))
+    }
+
+    fn command(operation: u64) -> Command {
         let value = format!("v{operation}");
-        Asked::Write(Arc::new(Command {
+        Command {
             client: (operation == 2).then(|| ClientRequest::Opaque("id".into())),
             operation: Operation::Put(Put {
                 path: Path::root().child(b"a"),
@@ -382,7 +434,7 @@ mod tests {
                 when: When::Missing,
                 ttl: None,
             }),
-        }))
+        }
     }
 
     fn node(value: &str) -> NodeState {
@@ -455,13 +507,53 @@ mod tests {
             "handed in once, committed twice"
         );
         let mut story = Story::new();
-        story.witness.hands_in(1);
+        let handed = story.hands_in(1);
         assert_eq!(
-            story.witness.refuses(1),
+            story.witness.refuses(handed),
             Ok(()),
             "one try was refused, one was not"
         );
-        assert_eq!(id_of(&story.witness.refuses(1)), "L5");
+        assert_eq!(id_of(&story.witness.refuses(handed)), "L5");
+        assert_eq!(id_of(&story.commit(3)), "L5", "nobody asked for it");
+    }
+
+    #[test]
+    fn l4_l5_what_was_passed_on_more_than_once() {
+        let mut story = Story::new();
+        story.hands_in(3);
+        assert_eq!(story.commit_given(3, 1), Ok(()));
+        assert_eq!(
+            story.commit_given(3, 1),
+            Ok(()),
+            "a repetition does nothing"
+        );
+        assert_eq!(
+            id_of(&story.commit_given(3, 2)),
+            "L5",
+            "handed in once, done under two names"
+        );
+        let mut story = Story::new();
+        story.hands_in(3);
+        story.hands_in(3);
+        assert_eq!(story.commit_given(3, 1), Ok(()));
+        let Asked::Write(again) = create(3) else {
+            unreachable!("creates are writes");
+        };
+        let given = ClientRequest::Numbered {
+            client: DRAWN + 7,
+            sequence: 1,
+            acked: 0,
+        };
+        let again = Command {
+            client: Some(given),
+            ..(*again).clone()
+        };
+        let twice = story.witness.commits(&Payload::Command(again.into()), true);
+        assert_eq!(id_of(&twice), "L4");
+        let mut story = Story::new();
+        let handed = story.hands_in(4);
+        assert_eq!(story.witness.refuses(handed), Ok(()));
+        assert_eq!(id_of(&story.commit_given(4, 1)), "L5", "it was refused");
     }
 
     #[test]

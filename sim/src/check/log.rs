@@ -1,8 +1,8 @@
-//! Logs that match, a ledger that never changes: R4, R5, R6, R7, R9, R14.
+//! Logs that match, a ledger that never changes: R4, R5, R6, R7, R9, R12, R14, R15.
 
 use std::collections::BTreeMap;
 
-use quorate_core::raft::Entry;
+use quorate_core::raft::{Configuration, Entry, Payload};
 use quorate_core::{Index, LogId, Term};
 
 use super::{Verdict, ensure};
@@ -31,6 +31,8 @@ struct Known {
 struct Mirror {
     /// The entry before the first, and the hash of the log through it.
     base: (LogId, u128),
+    /// Where the log itself was last seen to begin.
+    start: LogId,
     entries: Vec<(Term, u128)>,
 }
 
@@ -74,17 +76,14 @@ impl Logs {
         applied: Index,
         ledger: &Ledger,
     ) -> Verdict {
-        let base = match self.known.get(&start) {
-            Some(known) => Some(known.chain),
-            None => (start == LogId::ZERO).then_some(0),
-        };
-        let Some(base) = base else {
+        let Some(base) = chain_of(start, ledger) else {
             return ensure(false, "R4", &[seat], || {
-                format!("n{seat} starts after {start}, which nobody ever wrote")
+                format!("n{seat} starts after {start}, which is not of the ledger")
             });
         };
         self.mirrors[seat] = Mirror {
             base: (start, base),
+            start,
             entries: Vec::new(),
         };
         self.marks[seat] = Marks {
@@ -104,20 +103,53 @@ impl Logs {
         Ok(())
     }
 
-    /// `seat` was seen with a log that ends at `last`.
+    /// Whether `seat`, whose log begins after `start`, has another log than before: a snapshot took
+    /// the place of it.
+    #[must_use]
+    pub fn is_replaced(&self, seat: usize, start: LogId) -> bool {
+        let mirror = &self.mirrors[seat];
+        start != mirror.start && mirror.id_at(start.index) != Some(start)
+    }
+
+    /// A snapshot as of `start` took the place of the log of `seat`.
     ///
     /// # Errors
-    /// R4; R5: a leader took something of its own log away; R14: something committed went.
+    /// R15: it is not of the ledger, or takes the log back.
+    pub fn installs(&mut self, seat: usize, start: LogId, ledger: &Ledger) -> Verdict {
+        let marks = self.marks[seat];
+        let Some(chain) = chain_of(start, ledger) else {
+            return ensure(false, "R15", &[seat], || {
+                format!("n{seat} installs a snapshot of {start}, which is not of the ledger")
+            });
+        };
+        ensure(start.index > marks.committed, "R15", &[seat], || {
+            format!("n{seat} installs a snapshot of {start}, and had {marks:?}")
+        })?;
+        self.mirrors[seat] = Mirror {
+            base: (start, chain),
+            start,
+            entries: Vec::new(),
+        };
+        Ok(())
+    }
+
+    /// `seat` was seen with a log that begins after `start` and ends at `last`.
+    ///
+    /// # Errors
+    /// R4; R5: a leader took something of its own log away; R14: something committed went; R15: a
+    /// snapshot took away what follows it.
     pub fn observe<'a>(
         &mut self,
         now: Time,
         seat: usize,
         leads_since_before: bool,
+        start: LogId,
         last: LogId,
         term_at: impl Fn(Index) -> Option<Term>,
         entry: impl Fn(Index) -> &'a Entry,
     ) -> Verdict {
         let mirror = &mut self.mirrors[seat];
+        let moved = std::mem::replace(&mut mirror.start, start) != start;
         if mirror.last() == last {
             return Ok(());
         }
@@ -131,6 +163,10 @@ impl Logs {
         }
         if let (Some(first), Some(through)) = (removed.last(), removed.first()) {
             let committed = self.marks[seat].committed;
+            // Nothing is trimmed and cut in one step.
+            ensure(!moved, "R15", &[seat], || {
+                format!("n{seat} begins after {start} and removes ({first} to {through})")
+            })?;
             ensure(!leads_since_before, "R5", &[seat], || {
                 format!("n{seat} leads and removes ({first} to {through}) of its own log")
             })?;
@@ -258,7 +294,47 @@ impl Logs {
     }
 }
 
+/// The hash of the ledger through `id`, if that is of it.
+fn chain_of(id: LogId, ledger: &Ledger) -> Option<u128> {
+    let entry = ledger.get(id.index).map(|entry| entry.id);
+    let is_known = id == LogId::ZERO || entry == Some(id);
+    ledger.chain(id.index).filter(|_| is_known)
+}
+
+/// `seat` has just installed a snapshot as of `start`, and this configuration is in force.
+///
+/// # Errors
+/// R12: it is not that of the ledger through there, nor of the founders.
+pub fn in_force(
+    seat: usize,
+    shown: &Configuration,
+    founders: &Configuration,
+    start: LogId,
+    ledger: &Ledger,
+) -> Verdict {
+    let entries = ledger.iter().rev().skip_while(|e| e.id.index > start.index);
+    let mut changes = entries.filter_map(|entry| match &entry.payload {
+        Payload::Configuration(configuration) => Some(&**configuration),
+        Payload::Empty | Payload::Command(_) | Payload::Expire { .. } => None,
+    });
+    let due = changes.next().unwrap_or(founders);
+    ensure(shown == due, "R12", &[seat], || {
+        format!("n{seat} installs {start} and has {shown:?} in force, instead of {due:?}")
+    })
+}
+
 impl Mirror {
+    fn id_at(&self, index: Index) -> Option<LogId> {
+        let after = index.0.checked_sub(self.base.0.index.0)?;
+        match after.checked_sub(1) {
+            None => Some(self.base.0),
+            Some(place) => {
+                let &(term, _) = self.entries.get(usize::try_from(place).ok()?)?;
+                Some(LogId { term, index })
+            }
+        }
+    }
+
     fn last(&self) -> LogId {
         match self.entries.last() {
             Some(&(term, _)) => LogId {
@@ -280,8 +356,8 @@ impl Mirror {
 
 #[cfg(test)]
 mod tests {
-    use quorate_core::ClusterTime;
     use quorate_core::raft::Payload;
+    use quorate_core::{ClusterTime, NodeId};
 
     use super::super::id_of;
     use super::*;
@@ -301,9 +377,44 @@ mod tests {
         let at = |index: Index| log.iter().find(|entry| entry.id.index == index);
         let last = log.last().map_or(LogId::ZERO, |entry| entry.id);
         let term_at = |index| at(index).map(|entry| entry.id.term);
-        logs.observe(Time(1), seat, leads, last, term_at, |index| {
+        let start = LogId::ZERO;
+        logs.observe(Time(1), seat, leads, start, last, term_at, |index| {
             at(index).expect("there")
         })
+    }
+
+    #[test]
+    fn r12_r15_snapshots_of_the_ledger_that_keep_what_follows() {
+        let log = [entry(1, 1, 5), entry(1, 2, 5), entry(1, 3, 5)];
+        let (mut logs, mut ledger) = (Logs::new(2), Ledger::default());
+        assert_eq!(observe(&mut logs, 0, true, &log), Ok(()));
+        let place = |index: Index| &log[usize::try_from(index.0 - 1).expect("small")];
+        let commits = logs.commits(Time(2), 0, Term(1), Index(2), &mut ledger, place);
+        assert_eq!(commits, Ok(()));
+        let two = log[1].id;
+        assert!(logs.is_replaced(1, two) && !logs.is_replaced(0, two));
+        let installed = |logs: &Logs, id| logs.clone().installs(1, id, &ledger);
+        assert_eq!(installed(&logs, two), Ok(()));
+        assert_eq!(id_of(&installed(&logs, log[2].id)), "R15", "not committed");
+        let other = entry(2, 2, 5).id;
+        assert_eq!(id_of(&installed(&logs, other)), "R15");
+        let marks = Marks {
+            committed: Index(2),
+            last: Index(2),
+            ..Marks::default()
+        };
+        let mut behind = logs.clone();
+        behind.marks[1] = marks;
+        assert_eq!(id_of(&installed(&behind, two)), "R15", "it takes it back");
+
+        let kept = |id: LogId| move |index| (index == id.index).then_some(id.term);
+        let shrinks = logs.observe(Time(3), 0, false, two, two, kept(two), place);
+        assert_eq!(id_of(&shrinks), "R15", "what followed is gone");
+
+        let (three, five) = ([1, 2, 3].map(NodeId), [1, 2].map(NodeId));
+        let (three, two_of) = (Configuration::of(three), Configuration::of(five));
+        assert_eq!(in_force(1, &three, &three, two, &ledger), Ok(()));
+        assert_eq!(id_of(&in_force(1, &two_of, &three, two, &ledger)), "R12");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod determinism;
 pub mod durability;
 pub mod election;
+pub mod leadership;
 pub mod linearizability;
 pub mod log;
 pub mod state;
@@ -16,8 +17,8 @@ pub mod watch;
 
 use std::time::Duration;
 
-use quorate_core::raft::{AppendOutcome, Entry, Message, MessageBody};
-use quorate_core::store::{Action, Event};
+use quorate_core::raft::{AppendOutcome, Configuration, Entry, Message, MessageBody};
+use quorate_core::store::{Action, Event, Store};
 use quorate_core::{
     EndReason, HardState, Index, Instant, LogId, NodeId, Replica, Revision, Term, WatchId, Write,
 };
@@ -29,11 +30,12 @@ pub use violation::{Verdict, Violation, ensure};
 use crate::clock::Time;
 use crate::ledger::Ledger;
 use crate::model::Model;
+use crate::tables::Rows;
 use durability::{Durability, Image, survives};
 use election::{Election, Untouched};
 use linearizability::Witness;
 use log::{Logs, Marks};
-use state::{Kept, Shown, States};
+use state::{Kept, Origin, Shown, States};
 use watch::Streams;
 
 /// So many entries pass between two comparisons of a whole store with the model.
@@ -57,6 +59,8 @@ pub struct Checks {
     durability: Durability,
     states: States,
     seats: Vec<Seat>,
+    /// Who votes from the beginning.
+    founders: Configuration,
     /// The longest step of a clock.
     grain: Duration,
 }
@@ -72,6 +76,8 @@ struct Seat {
     applied: Index,
     /// Its store was just loaded, and has not been compared yet.
     loaded: bool,
+    /// It just came as a snapshot, and has not been compared yet.
+    installed: bool,
     /// When its whole store was last compared with the model.
     deep: u64,
     /// What history it kept then.
@@ -81,9 +87,10 @@ struct Seat {
 }
 
 impl Checks {
-    /// Checks of `seats` nodes, whose clocks have no steps longer than `grain`.
+    /// Checks of the nodes that `founders` names, whose clocks have no steps longer than `grain`.
     #[must_use]
-    pub fn new(on: bool, seats: usize, grain: Duration) -> Self {
+    pub fn new(on: bool, founders: Configuration, grain: Duration) -> Self {
+        let seats = founders.voters.len();
         Self {
             on,
             ledger: Ledger::default(),
@@ -95,6 +102,7 @@ impl Checks {
             durability: Durability::new(seats),
             states: States::default(),
             seats: vec![Seat::default(); seats],
+            founders,
             grain,
         }
     }
@@ -139,7 +147,7 @@ impl Checks {
     /// Looks at what is new on a node that stepped.
     ///
     /// # Errors
-    /// R1, R3 to R9, R14, E1, E3 to E5, T1, T9, L5.
+    /// R1, R3 to R9, R12, R14, R15, E1, E3 to E5, T1, T9, L5.
     pub fn observe(&mut self, now: Time, seat: usize, replica: &Replica) -> Verdict {
         if !self.on {
             return Ok(());
@@ -158,8 +166,16 @@ impl Checks {
         };
         let entry = |index| raft.entry(index).expect("new entries are in memory");
         let still_leads = leads.is_some() && leads == led;
+        if self.logs.is_replaced(seat, start) {
+            self.logs.installs(seat, start, &self.ledger)?;
+            let (shown, founders) = (raft.configuration(), &self.founders);
+            log::in_force(seat, shown, founders, start, &self.ledger)?;
+            self.streams.installs(seat);
+            self.seats[seat].installed = true;
+            self.seats[seat].kept = Kept::default();
+        }
         self.logs
-            .observe(now, seat, still_leads, raft.last(), term_at, entry)?;
+            .observe(now, seat, still_leads, start, raft.last(), term_at, entry)?;
         if let Some(term) = leads.filter(|_| !still_leads) {
             self.election.leads(seat, term)?;
             self.logs.elected(seat, term, &self.ledger)?;
@@ -239,6 +255,23 @@ impl Checks {
         }
     }
 
+    /// A received snapshot is the tables of a node, durably; its log does not know yet.
+    pub fn switched(&mut self, seat: usize, last: LogId) {
+        self.durability.image_mut(seat).switched(last);
+    }
+
+    /// A snapshot was received, found whole, and loaded.
+    ///
+    /// # Errors
+    /// R15, E2.
+    pub fn received(&mut self, seat: usize, store: &Store, rows: &Rows) -> Verdict {
+        if !self.on {
+            return Ok(());
+        }
+        self.states.receives(seat, Shown::of(store), &self.ledger)?;
+        States::restored(seat, store, rows)
+    }
+
     /// A message leaves a node.
     ///
     /// # Errors
@@ -280,14 +313,21 @@ impl Checks {
                     *outcome
                 {
                     let id = raft.entry(through).map(|entry| entry.id);
-                    let start = Some(raft.log_start());
-                    let id = id.or_else(|| start.filter(|start| start.index == through));
+                    let start = raft.log_start();
+                    // What a snapshot that is being installed replaces was committed.
+                    let known = self.ledger.get(through).map(|entry| entry.id);
+                    let known = known.filter(|_| through <= start.index);
+                    let id = id.or(known);
                     self.durability.acknowledges(seat, through, id)?;
                 }
             }
             MessageBody::VoteReply { granted: false }
             | MessageBody::Append { .. }
-            | MessageBody::TimeoutNow => {}
+            | MessageBody::TimeoutNow
+            | MessageBody::Propose { .. }
+            | MessageBody::ProposeRefused { .. }
+            | MessageBody::ReadIndex { .. }
+            | MessageBody::ReadIndexReply { .. } => {}
         }
         self.election.promises(seat, message.term, durable.term)
     }
@@ -366,9 +406,10 @@ impl Checks {
             let before = self.ledger.get(Index(index - 1));
             let entry = self.ledger.get(Index(index)).expect("up to the last");
             ttl::stamps(before, entry, self.grain)?;
-            self.witness.commits(&entry.payload)?;
             let events = self.model.changes().len();
             self.model.apply(entry.stamp, &entry.payload);
+            let done = self.model.is_done(entry.id.index);
+            self.witness.commits(&entry.payload, done)?;
             for change in &self.model.changes()[events..] {
                 if change.action == Action::Expire {
                     let previous = change.previous.as_ref();
@@ -383,16 +424,18 @@ impl Checks {
 
     fn compare(&mut self, seat: usize, replica: &Replica) -> Verdict {
         let store = replica.store();
-        let shown = Shown {
-            applied: store.applied(),
-            hash: store.hash(),
-            revision: store.revision(),
-            clock: store.clock(),
-            oldest: store.oldest(),
+        let shown = Shown::of(store);
+        let mut loaded = std::mem::take(&mut self.seats[seat].loaded);
+        let origin = if std::mem::take(&mut self.seats[seat].installed) {
+            loaded = true;
+            Origin::Snapshot
+        } else if loaded {
+            Origin::Disk
+        } else {
+            Origin::Log
         };
-        let loaded = std::mem::take(&mut self.seats[seat].loaded);
         self.seats[seat].applied = shown.applied.index;
-        self.states.shows(seat, shown, loaded, &self.model)?;
+        self.states.shows(seat, shown, origin, &self.model)?;
         if shown.applied.index.0 < self.seats[seat].deep + DEEP_EVERY && !loaded {
             return Ok(());
         }
@@ -417,6 +460,11 @@ fn untouched(replica: &Replica) -> Untouched {
         last: raft.last(),
         committed: raft.committed(),
         matched: raft.matched(),
+        pending: (
+            raft.reads(),
+            replica.status().pending.0,
+            replica.status().pending.1,
+        ),
         deadline: replica.deadline().map(|deadline| Instant(deadline.0)),
     }
 }

@@ -7,7 +7,9 @@ use quorate_core::store::{Settings, SliceInfo, Store, Tree};
 use quorate_core::{ClusterTime, Index, LogId, Revision};
 
 use super::{Verdict, Violation, ensure};
+use crate::ledger::Ledger;
 use crate::model::Model;
+use crate::tables::Rows;
 
 /// A store at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,31 @@ pub struct Shown {
     pub clock: ClusterTime,
     /// The oldest event it keeps.
     pub oldest: Revision,
+}
+
+/// Where what a store shows comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It applied entries.
+    Log,
+    /// It was just loaded from its own disk.
+    Disk,
+    /// It just came as a snapshot.
+    Snapshot,
+}
+
+impl Shown {
+    /// What `store` shows.
+    #[must_use]
+    pub fn of(store: &Store) -> Self {
+        Self {
+            applied: store.applied(),
+            hash: store.hash(),
+            revision: store.revision(),
+            clock: store.clock(),
+            oldest: store.oldest(),
+        }
+    }
 }
 
 /// The history of a store at one moment.
@@ -105,15 +132,19 @@ pub struct States {
 }
 
 impl States {
-    /// `seat` shows its store; `restarted` when it was just loaded from its own disk.
+    /// `seat` shows its store.
     ///
     /// # Errors
-    /// E1: another store was different at this index; E4, if this one was just loaded. E5: the
-    /// model has another counter or clock.
-    pub fn shows(&mut self, seat: usize, shown: Shown, restarted: bool, model: &Model) -> Verdict {
+    /// E1: another store was different at this index; E4, if this one was just loaded; R15, if it
+    /// came as a snapshot. E5: the model has another counter or clock.
+    pub fn shows(&mut self, seat: usize, shown: Shown, origin: Origin, model: &Model) -> Verdict {
         let index = shown.applied.index;
         let &mut (other, first) = self.first.entry(index).or_insert((seat, shown));
-        let id = if restarted { "E4" } else { "E1" };
+        let id = match origin {
+            Origin::Log => "E1",
+            Origin::Disk => "E4",
+            Origin::Snapshot => "R15",
+        };
         ensure(first == shown, id, &[other, seat], || {
             format!("at index {index}, n{other} has {first:?}, and n{seat} has {shown:?}")
         })?;
@@ -123,6 +154,37 @@ impl States {
                 "at index {index}, n{seat} counts {}, the model {revision:?}",
                 shown.revision
             )
+        })
+    }
+
+    /// `seat` has received this as a snapshot.
+    ///
+    /// # Errors
+    /// R15: it is not the state of the ledger at its index.
+    pub fn receives(&mut self, seat: usize, shown: Shown, ledger: &Ledger) -> Verdict {
+        let index = shown.applied.index;
+        let entry = ledger.get(index).map(|entry| entry.id);
+        ensure(entry == Some(shown.applied), "R15", &[seat], || {
+            let last = shown.applied;
+            format!("n{seat} is sent a snapshot of {last}, where the ledger has {entry:?}")
+        })?;
+        let (other, first) = *self.first.entry(index).or_insert((seat, shown));
+        ensure(first == shown, "R15", &[other, seat], || {
+            format!("at index {index}, n{other} had {first:?}, and n{seat} is sent {shown:?}")
+        })
+    }
+
+    /// `seat` has loaded these rows, and `store` came of it.
+    ///
+    /// # Errors
+    /// E2: it would be saved as other rows.
+    pub fn restored(seat: usize, store: &Store, rows: &Rows) -> Verdict {
+        let again: Rows = store.encode().collect();
+        ensure(again == *rows, "E2", &[seat], || {
+            let key = again.iter().find(|(key, row)| rows.get(*key) != Some(*row));
+            let lost = rows.keys().find(|key| !again.contains_key(*key));
+            let last = store.applied();
+            format!("n{seat} would save the snapshot of {last} as other rows: {key:x?}, {lost:x?}")
         })
     }
 
@@ -162,6 +224,8 @@ mod tests {
 
     use super::super::id_of;
     use super::*;
+    use crate::clock::Time;
+    use crate::ledger::Committed;
 
     fn shown(hash: u128, revision: u64) -> Shown {
         Shown {
@@ -185,10 +249,56 @@ mod tests {
     #[test]
     fn e1_e4_two_states_at_one_index() {
         let mut states = States::default();
-        assert_eq!(states.shows(0, shown(7, 0), false, &model()), Ok(()));
-        assert_eq!(states.shows(1, shown(7, 0), true, &model()), Ok(()));
-        assert_eq!(id_of(&states.shows(1, shown(8, 0), false, &model())), "E1");
-        assert_eq!(id_of(&states.shows(0, shown(8, 0), true, &model())), "E4");
+        assert_eq!(states.shows(0, shown(7, 0), Origin::Log, &model()), Ok(()));
+        assert_eq!(states.shows(1, shown(7, 0), Origin::Disk, &model()), Ok(()));
+        assert_eq!(
+            id_of(&states.shows(1, shown(8, 0), Origin::Log, &model())),
+            "E1"
+        );
+        assert_eq!(
+            id_of(&states.shows(0, shown(8, 0), Origin::Disk, &model())),
+            "E4"
+        );
+        let came = states.shows(0, shown(8, 0), Origin::Snapshot, &model());
+        assert_eq!(id_of(&came), "R15");
+    }
+
+    #[test]
+    fn r15_a_snapshot_of_another_state() {
+        let mut ledger = Ledger::default();
+        ledger.push(Committed {
+            id: shown(7, 0).applied,
+            chain: 0,
+            stamp: ClusterTime::ZERO,
+            payload: Payload::Empty,
+            stamped: Time(0),
+            committed_in: Term(1),
+            committed: Time(0),
+        });
+        let mut states = States::default();
+        assert_eq!(states.receives(0, shown(7, 0), &ledger), Ok(()));
+        assert_eq!(states.receives(1, shown(7, 0), &ledger), Ok(()));
+        assert_eq!(id_of(&states.receives(1, shown(8, 0), &ledger)), "R15");
+        let other = Shown {
+            applied: LogId {
+                term: Term(2),
+                index: Index(1),
+            },
+            ..shown(7, 0)
+        };
+        assert_eq!(id_of(&states.receives(1, other, &ledger)), "R15");
+    }
+
+    #[test]
+    fn e2_rows_that_do_not_come_back() {
+        let mut store = Store::new();
+        let id = shown(7, 0).applied;
+        store.skip(id, ClusterTime(5));
+        let mut rows: Rows = store.encode().collect();
+        let loaded = Store::load(rows.iter()).expect("whole");
+        assert_eq!(States::restored(0, &loaded, &rows), Ok(()));
+        rows.pop_last();
+        assert_eq!(id_of(&States::restored(0, &loaded, &rows)), "E2");
     }
 
     #[test]
@@ -240,7 +350,10 @@ mod tests {
     #[test]
     fn e5_a_store_unlike_the_model() {
         let mut states = States::default();
-        assert_eq!(id_of(&states.shows(0, shown(7, 1), false, &model())), "E5");
+        assert_eq!(
+            id_of(&states.shows(0, shown(7, 1), Origin::Log, &model())),
+            "E5"
+        );
         let mut tree = Tree {
             path: Path::root(),
             node: NodeState {

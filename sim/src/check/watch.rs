@@ -1,6 +1,7 @@
-//! Streams that miss nothing and repeat nothing: W1 to W5, and what follows for W6, W7, W9.
+//! Streams that miss nothing and repeat nothing: W1 to W5, what follows for W6, W7 and W9, and that
+//! snapshots change nothing about it: W10.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_core::store::{Event, Filter};
 use quorate_core::{EndReason, Revision, WatchId};
@@ -13,6 +14,8 @@ use crate::model::Model;
 pub struct Streams {
     open: BTreeMap<u64, Stream>,
     names: BTreeMap<WatchId, (u64, usize)>,
+    /// Watches that were open when a snapshot took the place of the store.
+    across: BTreeSet<WatchId>,
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +49,12 @@ impl Streams {
         }
     }
 
+    /// A snapshot took the place of the store of `seat`.
+    pub fn installs(&mut self, seat: usize) {
+        let there = self.names.iter().filter(|(_, (_, at))| *at == seat);
+        self.across.extend(there.map(|(&watch, _)| watch));
+    }
+
     /// Where the stream of `watch` goes on.
     #[must_use]
     pub fn next(&self, stream: u64) -> Option<Revision> {
@@ -57,7 +66,13 @@ impl Streams {
     /// # Errors
     /// W2: it is not committed. W9: it is not what happened. W1: something was left out before it,
     /// or it was delivered already. W8: it is not for this watch. W7: it is older than asked for.
+    /// W10 instead of any of them, where a snapshot took the store's place meanwhile.
     pub fn delivers(&mut self, watch: WatchId, event: &Event, model: &Model) -> Verdict {
+        let verdict = self.delivers_in_order(watch, event, model);
+        self.across_install(watch, verdict)
+    }
+
+    fn delivers_in_order(&mut self, watch: WatchId, event: &Event, model: &Model) -> Verdict {
         let Some((seat, stream)) = self.find(watch) else {
             return Err(Violation::new(
                 "W1",
@@ -102,7 +117,35 @@ impl Streams {
     ///
     /// # Errors
     /// W6: it is said to be cleared and is not. W5: to go on at `resume` would leave something out.
+    /// W10: either of them, or history was lost, where a snapshot took the store's place meanwhile.
     pub fn ends(
+        &mut self,
+        watch: WatchId,
+        reason: EndReason,
+        resume: Revision,
+        model: &Model,
+    ) -> Verdict {
+        let lost = reason == EndReason::HistoryLost && self.across.contains(&watch);
+        ensure(!lost, "W10", &[], || {
+            format!("{watch} is ended for lost history after a snapshot was installed")
+        })?;
+        let verdict = self.ends_in_order(watch, reason, resume, model);
+        let verdict = self.across_install(watch, verdict);
+        self.across.remove(&watch);
+        verdict
+    }
+
+    fn across_install(&self, watch: WatchId, verdict: Verdict) -> Verdict {
+        verdict.map_err(|violation| Violation {
+            id: match self.across.contains(&watch) {
+                true => "W10",
+                false => violation.id,
+            },
+            ..violation
+        })
+    }
+
+    fn ends_in_order(
         &mut self,
         watch: WatchId,
         reason: EndReason,
@@ -310,6 +353,27 @@ mod tests {
             id_of(&streams.delivers(WATCH, &event(1, Some(1)), &model)),
             "W9"
         );
+    }
+
+    #[test]
+    fn w10_a_snapshot_under_an_open_watch() {
+        let (model, mut streams) = (model(), streams(1));
+        streams.installs(1);
+        assert_eq!(streams.delivers(WATCH, &event(1, None), &model), Ok(()));
+        streams.installs(0);
+        let skips = streams.delivers(WATCH, &event(4, Some(3)), &model);
+        assert_eq!(id_of(&skips), "W10");
+        assert_eq!(streams.delivers(WATCH, &event(3, Some(1)), &model), Ok(()));
+        let end = |reason, resume| {
+            streams
+                .clone()
+                .ends(WATCH, reason, Revision(resume), &model)
+        };
+        let oldest = Revision(5);
+        assert_eq!(end(EndReason::Cleared { oldest }, 4), Ok(()));
+        let oldest = Revision(4);
+        assert_eq!(id_of(&end(EndReason::Cleared { oldest }, 4)), "W10");
+        assert_eq!(id_of(&end(EndReason::HistoryLost, 4)), "W10");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::fault::{Counters, Dials, Fault};
 use crate::node::{Checkpointing, Life};
 use crate::rng::{Draw, Purpose};
-use crate::tables::{put_rows, remove_slices, write_slices};
+use crate::tables::write_slices;
 
 impl World {
     /// The thread of the log begins what waits for it, if it is idle.
@@ -129,24 +129,21 @@ impl World {
         }
         let node = &mut self.nodes[seat];
         let process = node.process_mut().expect("it is this incarnation");
-        let Checkpointing {
+        // The end of the faults may have hurried it.
+        let Some(Checkpointing {
             job,
             changes,
             fails,
-        } = process
-            .checkpoint
-            .take()
-            .expect("a checkpoint was in flight");
+        }) = process.checkpoint.take()
+        else {
+            return Ok(());
+        };
         node.disk.borrow_mut().complete(job);
         if fails {
             return self.input(seat, Input::CheckpointFailed { changes });
         }
-        put_rows(&mut node.tables, &changes);
-        let kept = changes.slices.iter().map(|info| info.id).collect();
-        let removed = remove_slices(&mut SimFiles::new(node.disk.clone()), &kept);
-        removed.expect("unlinking does not fail here");
-        let job = node.disk.borrow_mut().take_job();
-        node.disk.borrow_mut().complete(job);
+        node.tables.put(&changes);
+        self.sweep_slices(seat);
         let applied = changes.applied;
         self.input(seat, Input::Checkpointed { applied })
     }

@@ -17,8 +17,7 @@ use crate::rng::Purpose;
 
 impl World {
     pub(super) fn start(&mut self, seat: usize) -> Verdict {
-        let lost = self.heal.as_ref().is_some_and(|heal| heal.is_lost(seat));
-        if lost || !matches!(self.nodes[seat].life, Life::Down) {
+        if !matches!(self.nodes[seat].life, Life::Down) {
             return Ok(());
         }
         let node = &mut self.nodes[seat];
@@ -71,6 +70,7 @@ impl World {
         let applied = opening.store.applied();
         let (held, start) = (opening.hard_state, opening.log_start);
         let (entries, owed) = (&opening.entries, opening.held);
+        self.watchdog.starts(seat);
         self.checks
             .restarted(self.now, seat, held, start, entries, applied, owed)?;
         let local = node.clock.read(self.now);
@@ -102,6 +102,7 @@ impl World {
             client,
             operation,
             attempt,
+            ..
         } in callers
         {
             // A connection that breaks is noticed by some; others wait until they lose patience.

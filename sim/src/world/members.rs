@@ -17,7 +17,18 @@ use crate::network::Packet;
 use crate::node::{Caller, Life, LogTask};
 
 impl World {
-    pub(super) fn deliver(&mut self, to: usize, from: usize, kind: u8, packet: &Packet) -> Verdict {
+    pub(super) fn deliver(
+        &mut self,
+        to: usize,
+        from: usize,
+        kind: u8,
+        packet: &Packet,
+        sent: Time,
+    ) -> Verdict {
+        if self.network.was_reset(from, to, sent) {
+            self.counters.count(Fault::N11);
+            return Ok(());
+        }
         if let Some(fault) = self.network.cut(self.now, from, to, kind) {
             self.counters.count(fault);
             return Ok(());
@@ -41,6 +52,7 @@ impl World {
         let what = || format!("n{to} < n{from} @{} {:?}", message.term, message.body);
         self.log
             .line(self.now, self.trace.steps(), &[to, from], what);
+        self.watchdog.hears(self.now, to, from);
         let before = self.checks.before(&process.replica, &message);
         process.replica.step(
             local,
@@ -65,7 +77,7 @@ impl World {
             return;
         };
         self.log.line(self.now, self.trace.steps(), &[seat], || {
-            format!("n{seat} < {input:?}")
+            crate::log::describe_input(seat, &input)
         });
         process.replica.step(local, input);
     }
@@ -130,7 +142,23 @@ impl World {
             }
         }
         self.set_alarm(seat);
+        self.cancelled_are_answered(seat)?;
         self.maybe_stop(seat)
+    }
+
+    /// Whoever has lost patience was told at once how things stand.
+    fn cancelled_are_answered(&mut self, seat: usize) -> Verdict {
+        let Some(process) = self.nodes[seat].process_mut() else {
+            return Ok(());
+        };
+        let cancelled = std::mem::take(&mut process.cancelled);
+        let open = cancelled
+            .iter()
+            .find(|id| process.requests.contains_key(id));
+        open.map_or(Ok(()), |request| {
+            let what = format!("n{seat} did not answer {request} when it was cancelled");
+            Err(Violation::new("V8", &[seat], what))
+        })
     }
 
     /// P9: whoever was asked to stop and is done has told everybody, and goes.
@@ -168,6 +196,9 @@ impl World {
             Output::Persist(write) => {
                 self.checks.persists(seat, &write)?;
                 self.trace.event(self.now, 100, seat as u64, write.seq.0);
+                if let Some(last) = write.install {
+                    return self.install(seat, last, write);
+                }
                 if let Some(process) = self.nodes[seat].process_mut() {
                     process.backlog.push_back(LogTask::Append(write));
                 }
@@ -180,7 +211,10 @@ impl World {
                 self.kick_log(seat)
             }
             Output::Send { to, message } => {
-                if let Some(process) = self.nodes[seat].process() {
+                if let Some(process) = self.nodes[seat].process_mut() {
+                    if let MessageBody::ReadIndex { nonce } = message.body {
+                        process.nonce = nonce;
+                    }
                     self.checks.sends(seat, to, &process.replica, &message)?;
                 }
                 let bytes = encode_message(&message);
@@ -190,6 +224,8 @@ impl World {
                 Ok(())
             }
             Output::Checkpoint(changes) => self.checkpoint(seat, changes),
+            Output::SendSnapshot { to } => self.send_snapshot(seat, to),
+            Output::DropSnapshot { last } => self.drop_snapshot(seat, last),
             Output::ReadHistory { slice } => {
                 let incarnation = self.nodes[seat].incarnation;
                 let at = self.now + self.disk_latency(seat, Pace::read_latency);
@@ -245,7 +281,7 @@ impl World {
             .network
             .send(self.now, from, to, kind, &mut self.counters);
         for &at in arrivals.times() {
-            let packet = packet.clone();
+            let (packet, sent) = (packet.clone(), self.now);
             self.queue.push(
                 at,
                 Event::Deliver {
@@ -253,6 +289,7 @@ impl World {
                     from,
                     kind,
                     packet,
+                    sent,
                 },
             );
         }
@@ -313,5 +350,9 @@ fn kind_of(body: &MessageBody) -> u8 {
         MessageBody::Append { .. } => 4,
         MessageBody::AppendReply { .. } => 5,
         MessageBody::TimeoutNow => TIMEOUT_NOW,
+        MessageBody::Propose { .. } => 7,
+        MessageBody::ProposeRefused { .. } => 8,
+        MessageBody::ReadIndex { .. } => 9,
+        MessageBody::ReadIndexReply { .. } => 10,
     }
 }

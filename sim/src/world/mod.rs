@@ -7,15 +7,20 @@ mod jobs;
 mod lifecycle;
 mod members;
 mod requests;
+mod snapshots;
 mod streams;
 mod strikes;
+mod watchdog;
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
-use quorate_core::store::{Operation, Path};
+use quorate_core::store::{ClientRequest, Command, Operation, Path};
 use quorate_core::wal::WalLimits;
 use quorate_core::{BirthRecord, Input, NodeId};
 
+use crate::check::linearizability::Asked;
 use crate::check::{Checks, Verdict, Violation};
 use crate::client::Client;
 use crate::clock::{Clock, Time, grain};
@@ -29,8 +34,11 @@ use crate::node::{Node, birth};
 use crate::options::{Options, Profile};
 use crate::queue::Queue;
 use crate::rng::{Purpose, Seed};
+use crate::snapshot::Parcel;
 use crate::tables::read_slice;
 use crate::trace::Trace;
+use snapshots::Transfer;
+use watchdog::Watchdog;
 
 /// A run that takes more steps than this goes round in circles.
 const STEPS_MAX: u64 = 20_000_000;
@@ -61,8 +69,15 @@ pub struct World {
     pub counters: Counters,
     /// Operations begun.
     pub issued: u64,
-    requests: u64,
     watches: u64,
+    /// Snapshots sent, or come again.
+    snapshots: u64,
+    /// Snapshots that took the place of tables.
+    pub installed: u64,
+    transfers: BTreeMap<u64, Transfer>,
+    /// Those that will come again.
+    parcels: Vec<Rc<Parcel>>,
+    watchdog: Watchdog,
     pub(crate) heal: Option<Heal>,
     pub(crate) finished: bool,
     /// Lines for people, if anyone reads them.
@@ -103,11 +118,15 @@ impl World {
                 .map(|n| Client::new(n, &options))
                 .collect(),
             paths: options.mix.paths(seed),
-            checks: Checks::new(checks, members, grain(&options.dials)),
+            checks: Checks::new(checks, birth.configuration(), grain(&options.dials)),
             counters: Counters::default(),
             issued: 0,
-            requests: 0,
             watches: 0,
+            snapshots: 0,
+            installed: 0,
+            transfers: BTreeMap::new(),
+            parcels: Vec::new(),
+            watchdog: Watchdog::new(members),
             heal: None,
             finished: false,
             log,
@@ -183,8 +202,13 @@ impl World {
             );
         }
         self.schedule_fork(0);
-        let configure = Operation::Configure(self.options.settings.clone());
-        self.ask_apart(configure, 0);
+        self.queue.push(Time(0), Event::Watchdog);
+        // Named, so that it is asked for until it is done.
+        let configure = Command {
+            client: Some(ClientRequest::Opaque("settings".into())),
+            operation: Operation::Configure(self.options.settings.clone()),
+        };
+        self.ask_apart(Asked::Write(configure.into()), 0);
     }
 
     fn handle(&mut self, event: Event) -> Verdict {
@@ -194,7 +218,8 @@ impl World {
                 from,
                 kind,
                 packet,
-            } => self.deliver(to, from, kind, &packet),
+                sent,
+            } => self.deliver(to, from, kind, &packet, sent),
             Event::Alarm { seat, number } => self.alarm(seat, number),
             Event::Turn { seat, incarnation } => self.turn_of(seat, incarnation),
             Event::LogDone {
@@ -222,6 +247,22 @@ impl World {
                 let events = read_slice(&files, slice);
                 self.input(seat, Input::HistoryRead { slice, events })
             }
+            Event::Piece { transfer } => self.piece(transfer),
+            Event::SnapshotStored {
+                seat,
+                incarnation,
+                number,
+            } => self.snapshot_stored(seat, incarnation, number),
+            Event::SnapshotTold {
+                seat,
+                incarnation,
+                peer,
+                last,
+                delivered,
+            } => self.snapshot_told(seat, incarnation, peer, last, delivered),
+            Event::SnapshotAgain { seat, parcel } => self.snapshot_again(seat, parcel),
+            Event::Switched { seat, incarnation } => self.switched(seat, incarnation),
+            Event::Watchdog => self.watch_over(),
             Event::Start { seat } => self.start(seat),
             Event::Started { seat, incarnation } => self.started(seat, incarnation),
             Event::FailStart { seat, incarnation } => {

@@ -1,9 +1,7 @@
 //! Requests: what clients ask, how it reaches a member, and how the answer comes back.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_core::store::{Command, Operation};
 use quorate_core::{Input, NodeId, RequestError, RequestId};
 
 use super::World;
@@ -12,6 +10,7 @@ use crate::check::{Checks, Verdict, Violation};
 use crate::client::{Begun, Pending, Step, digest};
 use crate::clock::nanos;
 use crate::event::Event;
+use crate::fault::Fault;
 use crate::node::Caller;
 use crate::rng::Purpose;
 
@@ -24,8 +23,12 @@ impl World {
         if self.issued == self.options.operations {
             self.queue.push(self.now, Event::Heal);
         }
-        match self.clients[client].begin(self.seed, &self.options, &self.paths) {
-            Begun::Operation { .. } => {
+        let begun = self.clients[client].begin(self.seed, &self.options, &self.dials, &self.paths);
+        match begun {
+            Begun::Operation { seat } => {
+                if self.dials.on(Fault::K9) && self.leader() != Some(seat) {
+                    self.counters.count(Fault::K9);
+                }
                 let pending = self.clients[client].pending.clone().expect("just begun");
                 self.checks.witness.asks(pending.operation, pending.asked);
                 self.ask(client, Duration::ZERO);
@@ -53,23 +56,17 @@ impl World {
         Ok(())
     }
 
-    /// The client apart from the others asks for `operation`.
-    pub(crate) fn ask_apart(&mut self, operation: Operation, seat: usize) {
+    /// The client apart from the others asks.
+    pub(crate) fn ask_apart(&mut self, asked: Asked, seat: usize) {
         let client = self.options.clients;
         self.clients[client].begun += 1;
         let number = ((client as u64) << 32) | self.clients[client].begun;
-        let command = Arc::new(Command {
-            client: None,
-            operation,
-        });
-        let asked = Asked::Write(command);
         self.checks.witness.asks(number, asked.clone());
         self.clients[client].pending = Some(Pending {
             operation: number,
             asked,
             attempt: 1,
             seat,
-            request: None,
         });
         self.ask(client, Duration::ZERO);
     }
@@ -82,14 +79,18 @@ impl World {
         let mut draw = self.seed.draw(Purpose::ClientLink, operation, 2 * attempt);
         let way = Duration::from_micros(draw.between(50, 1_000));
         let at = self.now + after + way;
-        self.queue.push(
-            at,
-            Event::Arrive {
-                client,
-                operation,
-                attempt,
-            },
-        );
+        let arrive = Event::Arrive {
+            client,
+            operation,
+            attempt,
+        };
+        self.queue.push(at, arrive.clone());
+        let mut draw = self.seed.draw(Purpose::Request, operation, attempt);
+        if draw.percent(self.dials.scale(Fault::K3, 40)) {
+            self.counters.count(Fault::K3);
+            let after = Duration::from_nanos(draw.skewed(nanos(self.options.unit()) / 8));
+            self.queue.push(at + after, arrive);
+        }
         // Whoever probes for progress waits until the time for that is over.
         let probes = client == self.options.clients;
         let at = at + self.options.patience * if probes { 100 } else { 1 };
@@ -120,8 +121,6 @@ impl World {
             );
             return Ok(());
         }
-        self.requests += 1;
-        let request = RequestId(self.requests);
         let Some(process) = self.nodes[seat].process_mut() else {
             let mut draw = self
                 .seed
@@ -129,20 +128,23 @@ impl World {
             let step = self.clients[client].refused(&self.options, &mut draw);
             return self.follow(client, operation, step);
         };
+        process.taken += 1;
+        let request = RequestId(process.taken);
+        let handed = match &asked {
+            Asked::Write(command) => Some(self.checks.witness.hands_in(command)),
+            Asked::Read(_) => None,
+        };
         process.requests.insert(
             request,
             Caller {
                 client,
                 operation,
                 attempt,
+                handed,
             },
         );
-        if let Some(pending) = &mut self.clients[client].pending {
-            pending.request = Some(request);
-        }
         match asked {
             Asked::Write(command) => {
-                self.checks.witness.hands_in(operation);
                 let command = (*command).clone();
                 self.input(seat, Input::Propose { request, command })
             }
@@ -161,6 +163,7 @@ impl World {
             client,
             operation,
             attempt,
+            handed,
         }) = process.requests.remove(&request)
         else {
             let what = format!("n{seat} answers {request}, which is not open: {result:?}");
@@ -175,8 +178,8 @@ impl World {
                 | RequestError::DiskFull
                 | RequestError::Stopping)
         );
-        if not_done && self.checks.are_on() {
-            self.checks.witness.refuses(operation)?;
+        if let Some(handed) = handed.filter(|_| not_done && self.checks.are_on()) {
+            self.checks.witness.refuses(handed)?;
         }
         let mut draw = self
             .seed
@@ -220,7 +223,8 @@ impl World {
             .draw(Purpose::ClientLink, operation, (1 << 32) | attempt);
         let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
         let seat_of = |id| ids.iter().position(|&node| node == id);
-        let step = self.clients[client].answered(result, seat_of, &self.options, &mut draw);
+        let step =
+            self.clients[client].answered(result, seat_of, &self.options, &self.dials, &mut draw);
         if client == self.options.clients && result.is_ok() {
             self.probe_answered();
         }
@@ -237,19 +241,61 @@ impl World {
         let Some(pending) = self.current(client, operation, attempt) else {
             return Ok(());
         };
-        let (seat, request) = (pending.seat, pending.request);
-        if let Some(request) = request.filter(|_| patience)
-            && matches!(pending.asked, Asked::Read(_))
-            && let Some(process) = self.nodes[seat].process_mut()
-            && process.requests.contains_key(&request)
-        {
-            self.input(seat, Input::Cancel { request })?;
+        let (seat, is_named) = (pending.seat, pending.is_named());
+        let open = self.open_requests(seat, client, operation, attempt);
+        // V5: without faults patience has no end; what a member has taken in it answers.
+        if patience && self.heal.is_some() && !open.is_empty() {
+            let at = self.now + self.options.patience;
+            self.queue.push(
+                at,
+                Event::Timeout {
+                    client,
+                    operation,
+                    attempt,
+                },
+            );
+            return Ok(());
         }
         let mut draw = self
             .seed
             .draw(Purpose::ClientLink, operation, (1 << 33) | attempt);
-        let step = self.clients[client].lost(&self.options, &mut draw);
-        self.follow(client, operation, step)
+        let step = self.clients[client].lost(&self.options, &self.dials, &mut draw);
+        if let Step::Ask { seat: next, .. } = step
+            && is_named
+            && next != seat
+            && self.dials.on(Fault::K2)
+        {
+            self.counters.count(Fault::K2);
+        }
+        self.follow(client, operation, step)?;
+        for request in open.into_iter().filter(|_| patience) {
+            let Some(process) = self.nodes[seat].process_mut() else {
+                break;
+            };
+            if process.requests.contains_key(&request) {
+                process.cancelled.insert(request);
+                self.input(seat, Input::Cancel { request })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a member has taken in of this try and not answered.
+    fn open_requests(
+        &self,
+        seat: usize,
+        client: usize,
+        operation: u64,
+        attempt: u64,
+    ) -> Vec<RequestId> {
+        let Some(process) = self.nodes[seat].process() else {
+            return Vec::new();
+        };
+        let asked = (client, operation, attempt);
+        let open = process.requests.iter();
+        open.filter(|(_, caller)| (caller.client, caller.operation, caller.attempt) == asked)
+            .map(|(&request, _)| request)
+            .collect()
     }
 
     fn follow(&mut self, client: usize, operation: u64, step: Step) -> Verdict {

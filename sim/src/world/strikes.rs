@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use quorate_core::raft::{Message, MessageBody};
+use quorate_core::raft::{Forwarded, Message, MessageBody};
+use quorate_core::store::{ClientRequest, Command, Content, Operation, Path, Put, When};
 use quorate_core::{Index, Input, LogId, Term};
 
 use super::World;
@@ -140,6 +141,18 @@ impl World {
                 let until = self.now + Duration::from_nanos(draw.skewed(2 * nanos(unit)));
                 self.queue.push(until, Event::Unfull { seat });
             }
+            Fault::N11 if self.nodes.len() > 1 => {
+                let other = (seat + 1 + draw.place(self.nodes.len() - 1)) % self.nodes.len();
+                self.counters.count(fault);
+                self.network.reset(self.now, seat, other);
+                for (seat, peer) in [(seat, other), (other, seat)] {
+                    let after = Duration::from_nanos(draw.below(2 * nanos(unit)));
+                    let told = self.now + after.min(after * u32::from(draw.percent(80)));
+                    self.queue.push(told, Event::GaveUp { seat, peer });
+                }
+                return self.reset_transfers(seat, other);
+            }
+            Fault::N11 => {}
             Fault::N6 | Fault::N7 | Fault::N8 | Fault::N9 | Fault::N12 | Fault::N14 => {
                 self.network
                     .strike(fault, self.now, &mut draw, &mut self.counters);
@@ -161,7 +174,11 @@ impl World {
             | Fault::D15
             | Fault::C6
             | Fault::P3
-            | Fault::P6 => unreachable!("{fault} does not strike now and then"),
+            | Fault::P6
+            | Fault::D14
+            | Fault::K2
+            | Fault::K3
+            | Fault::K9 => unreachable!("{fault} does not strike now and then"),
         }
         Ok(())
     }
@@ -222,11 +239,38 @@ impl World {
             round: 0,
         };
         let vote = MessageBody::Vote { last, transfer };
+        let stolen = ClientRequest::Numbered {
+            client: 1,
+            sequence: 1 << 40,
+            acked: 1 << 39,
+        };
+        let put = Put {
+            path: Path::root().child(b"stranger"),
+            content: Content::Value("strange".into()),
+            when: When::Always,
+            ttl: None,
+        };
+        let command = Command {
+            client: Some(stolen),
+            operation: Operation::Put(put),
+        };
+        let requests = vec![Forwarded {
+            ticket: 1,
+            command: command.into(),
+        }];
+        let nonce = process.nonce;
+        let index = Index(draw.below(1 + raft.committed().0));
         let bodies = [
             vote,
             append,
             MessageBody::TimeoutNow,
             MessageBody::PreVote { last },
+            MessageBody::Propose { requests },
+            MessageBody::ProposeRefused {
+                tickets: (1..=process.taken).collect(),
+            },
+            MessageBody::ReadIndex { nonce },
+            MessageBody::ReadIndexReply { nonce, index },
         ];
         let message = Message {
             birth,

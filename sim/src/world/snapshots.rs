@@ -1,0 +1,431 @@
+//! Snapshots on their way from one member to another, and how they take the place of tables.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use quorate_core::{Input, LogId, NodeId, Write};
+
+use super::World;
+use crate::check::{Verdict, Violation};
+use crate::clock::nanos;
+use crate::disk::{Pace, SimFiles};
+use crate::event::Event;
+use crate::fault::Fault;
+use crate::network::SNAPSHOT;
+use crate::node::{LogTask, Storing};
+use crate::rng::{Draw, Purpose};
+use crate::snapshot::Parcel;
+use crate::tables::remove_slices;
+
+/// So often a stream that is cut waits for the network before it gives up.
+const STALLS_MAX: u32 = 3;
+
+/// A snapshot on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Transfer {
+    from: usize,
+    /// The process that sends it: when that is gone, so is the snapshot.
+    sender: u64,
+    to: usize,
+    receiver: u64,
+    /// What travels, once it was begun.
+    parcel: Option<Rc<Parcel>>,
+    pieces: u64,
+    /// How long one takes.
+    pace: Duration,
+    stalls: u32,
+    /// It has arrived, and is being put on disk.
+    arrived: bool,
+}
+
+impl World {
+    /// A leader wants a member to have a snapshot.
+    pub(super) fn send_snapshot(&mut self, from: usize, to: NodeId) -> Verdict {
+        let to = self.seat_of(to).expect("members send to members");
+        self.snapshots += 1;
+        let number = self.snapshots;
+        let mut draw = self.seed.draw(Purpose::Snapshot, number, 0);
+        let transfer = Transfer {
+            from,
+            sender: self.nodes[from].incarnation,
+            to,
+            receiver: self.nodes[to].incarnation,
+            parcel: None,
+            pieces: 0,
+            // 50 kB/s to 50 MB/s, in pieces of about 2 kB.
+            pace: Duration::from_nanos(2_048_000_000 / (50 << draw.below(11))),
+            stalls: 0,
+            arrived: false,
+        };
+        self.transfers.insert(number, transfer);
+        let at = self.now + self.disk_latency(from, Pace::read_latency);
+        self.queue.push(at, Event::Piece { transfer: number });
+        Ok(())
+    }
+
+    /// The next piece of a snapshot has reached its receiver, or should have.
+    pub(super) fn piece(&mut self, number: u64) -> Verdict {
+        let Some(transfer) = self.transfers.get(&number).cloned() else {
+            return Ok(());
+        };
+        let Transfer { from, to, .. } = transfer;
+        if !self.is(from, transfer.sender) {
+            self.transfers.remove(&number);
+            return Ok(());
+        }
+        let paused = self.nodes[from]
+            .paused_until
+            .max(self.nodes[to].paused_until);
+        if paused > self.now {
+            self.queue.push(paused, Event::Piece { transfer: number });
+            return Ok(());
+        }
+        let Some(parcel) = transfer.parcel else {
+            return self.begin_transfer(number);
+        };
+        if transfer.arrived || !self.is(to, transfer.receiver) {
+            return self.fail_transfer(number);
+        }
+        let cut = self.network.cut(self.now, from, to, SNAPSHOT);
+        let cut = cut.or_else(|| self.network.cut(self.now, to, from, SNAPSHOT));
+        let state = self.transfers.get_mut(&number).expect("seen above");
+        if let Some(fault) = cut {
+            self.counters.count(fault);
+            state.stalls += 1;
+            if state.stalls > STALLS_MAX {
+                return self.fail_transfer(number);
+            }
+            let at = self.now + self.options.unit() / 4;
+            self.queue.push(at, Event::Piece { transfer: number });
+            return Ok(());
+        }
+        state.pieces -= 1;
+        if state.pieces > 0 {
+            self.schedule_piece(number);
+            return Ok(());
+        }
+        state.arrived = true;
+        // Whoever receives it may crash before it says that it has it.
+        let limit = self.now + self.options.unit() * 4;
+        self.queue.push(limit, Event::Piece { transfer: number });
+        let mut draw = self.seed.draw(Purpose::Snapshot, number, 1);
+        let mut received = parcel.clone();
+        if draw.percent(self.dials.scale(Fault::D14, 80)) {
+            let mut damaged = (*parcel).clone();
+            if damaged.damage(&mut draw) {
+                received = Rc::new(damaged);
+            }
+        }
+        self.put_on_disk(to, number, received, parcel)
+    }
+
+    /// The tables as they are now begin to travel.
+    fn begin_transfer(&mut self, number: u64) -> Verdict {
+        let mut draw = self.seed.draw(Purpose::Snapshot, number, 2);
+        let Transfer {
+            from, sender, to, ..
+        } = self.transfers[&number];
+        let node = &self.nodes[from];
+        let parcel = Parcel::pack(&node.tables, &SimFiles::new(node.disk.clone()));
+        let parcel = parcel.map_err(|error| {
+            let what = format!("n{from} lists a slice that it has not: {error:?}");
+            Violation::new("R15", &[from], what)
+        })?;
+        let fails = self.heal.is_none() && draw.percent(4);
+        if parcel.tables.rows.is_empty() || fails || self.nodes[to].process().is_none() {
+            return self.fail_transfer(number);
+        }
+        let (to_id, last) = (self.nodes[to].id, parcel.tables.applied);
+        let receiver = self.nodes[to].incarnation;
+        let state = self.transfers.get_mut(&number).expect("it is begun");
+        state.receiver = receiver;
+        state.pieces = 1 + (parcel.bytes() as u64 / 2_048).min(30);
+        state.parcel = Some(Rc::new(parcel));
+        self.schedule_piece(number);
+        self.input(from, Input::SnapshotStarted { to: to_id, last })?;
+        if !self.is(from, sender) {
+            self.transfers.remove(&number);
+        }
+        Ok(())
+    }
+
+    fn schedule_piece(&mut self, number: u64) {
+        let transfer = &self.transfers[&number];
+        let mut draw = self
+            .seed
+            .draw(Purpose::Snapshot, number, 8 + transfer.pieces);
+        let (from, to) = (transfer.from, transfer.to);
+        let sent = self.now + transfer.pace;
+        let at = self.network.stream(sent, from, to, &mut draw);
+        self.queue.push(at, Event::Piece { transfer: number });
+    }
+
+    /// It came to nothing, and its sender learns of that sooner or later.
+    fn fail_transfer(&mut self, number: u64) -> Verdict {
+        let Some(transfer) = self.transfers.remove(&number) else {
+            return Ok(());
+        };
+        let mut draw = self.seed.draw(Purpose::Snapshot, number, 3);
+        let after = Duration::from_nanos(draw.below(nanos(self.options.unit()) / 2));
+        let last = transfer.parcel.map_or(LogId::ZERO, |p| p.tables.applied);
+        self.tell(
+            transfer.from,
+            transfer.sender,
+            transfer.to,
+            last,
+            false,
+            after,
+        );
+        Ok(())
+    }
+
+    fn tell(
+        &mut self,
+        seat: usize,
+        incarnation: u64,
+        peer: usize,
+        last: LogId,
+        delivered: bool,
+        after: Duration,
+    ) {
+        self.queue.push(
+            self.now + after,
+            Event::SnapshotTold {
+                seat,
+                incarnation,
+                peer,
+                last,
+                delivered,
+            },
+        );
+    }
+
+    pub(super) fn snapshot_told(
+        &mut self,
+        seat: usize,
+        incarnation: u64,
+        peer: usize,
+        last: LogId,
+        delivered: bool,
+    ) -> Verdict {
+        if !self.is(seat, incarnation) {
+            return Ok(());
+        }
+        let to = self.nodes[peer].id;
+        self.input(
+            seat,
+            Input::SnapshotSent {
+                to,
+                last,
+                delivered,
+            },
+        )
+    }
+
+    /// N11: whatever travels between these two does not any more.
+    pub(super) fn reset_transfers(&mut self, one: usize, other: usize) -> Verdict {
+        let between = |transfer: &Transfer| {
+            let ends = (transfer.from, transfer.to);
+            !transfer.arrived && (ends == (one, other) || ends == (other, one))
+        };
+        let numbers = self.transfers.iter().filter(|(_, t)| between(t));
+        let numbers: Vec<u64> = numbers.map(|(&number, _)| number).collect();
+        for number in numbers {
+            self.fail_transfer(number)?;
+        }
+        Ok(())
+    }
+
+    /// A snapshot has arrived: its slices are put on disk, and its rows beside the tables.
+    fn put_on_disk(
+        &mut self,
+        seat: usize,
+        number: u64,
+        parcel: Rc<Parcel>,
+        sent: Rc<Parcel>,
+    ) -> Verdict {
+        let node = &mut self.nodes[seat];
+        let incarnation = node.incarnation;
+        let mut files = SimFiles::new(node.disk.clone());
+        let full = parcel.unpack(&mut files).is_err();
+        let job = node.disk.borrow_mut().take_job();
+        let process = node.process_mut().expect("it was seen to run");
+        process.storing.push(Storing {
+            number,
+            job,
+            parcel,
+            sent,
+            full,
+        });
+        let at = self.now + self.disk_latency(seat, Pace::sync_latency) * 4;
+        self.queue.push(
+            at,
+            Event::SnapshotStored {
+                seat,
+                incarnation,
+                number,
+            },
+        );
+        Ok(())
+    }
+
+    /// It is durable there, and is looked at closely.
+    pub(super) fn snapshot_stored(
+        &mut self,
+        seat: usize,
+        incarnation: u64,
+        number: u64,
+    ) -> Verdict {
+        if !self.is(seat, incarnation) {
+            return Ok(());
+        }
+        let node = &mut self.nodes[seat];
+        let disk = node.disk.clone();
+        let process = node.process_mut().expect("it is this incarnation");
+        let place = process.storing.iter().position(|s| s.number == number);
+        let Some(place) = place else {
+            return Ok(());
+        };
+        let Storing {
+            job,
+            parcel,
+            sent,
+            full,
+            ..
+        } = process.storing.remove(place);
+        disk.borrow_mut().complete(job);
+        if full {
+            return self.fail_transfer(number);
+        }
+        let is_damaged = parcel != sent;
+        let store = match parcel.verify(&SimFiles::new(disk)) {
+            Ok(_) if parcel.tables.rows != sent.tables.rows => {
+                let what = format!("n{seat} takes a damaged snapshot for a whole one");
+                return Err(Violation::new("D14", &[seat], what));
+            }
+            Ok(store) => store,
+            Err(_) if is_damaged => {
+                self.counters.count(Fault::D14);
+                return self.fail_transfer(number);
+            }
+            Err(what) => {
+                let what = format!("n{seat} refuses a snapshot that is whole: {what}");
+                return Err(Violation::new("R15", &[seat], what));
+            }
+        };
+        self.checks.received(seat, &store, &parcel.tables.rows)?;
+        let mut draw = self.seed.draw(Purpose::Snapshot, number, 4);
+        self.acknowledge(number, &mut draw);
+        if draw.percent(self.dials.scale(Fault::N4, 60)) {
+            // It comes once more, when it is old.
+            let after = draw.skewed(nanos(self.options.unit()) * 12);
+            self.parcels.push(sent);
+            let at = self.now + Duration::from_nanos(after);
+            let parcel = self.parcels.len() - 1;
+            self.queue.push(at, Event::SnapshotAgain { seat, parcel });
+        }
+        let process = self.nodes[seat].process_mut().expect("it is up");
+        process.received.push(parcel);
+        let store = Box::new(store);
+        self.input(seat, Input::SnapshotReceived { store })
+    }
+
+    /// The receiver says that it has it all; not every time its sender hears of it.
+    fn acknowledge(&mut self, number: u64, draw: &mut Draw) {
+        let Some(transfer) = self.transfers.get(&number).cloned() else {
+            return;
+        };
+        let Transfer { from, to, .. } = transfer;
+        if let Some(fault) = self.network.cut(self.now, to, from, SNAPSHOT) {
+            // It is given up when its time is over.
+            self.counters.count(fault);
+            return;
+        }
+        self.transfers.remove(&number);
+        let at = self.network.stream(self.now, to, from, draw);
+        let last = transfer.parcel.expect("it was sent").tables.applied;
+        let after = at.since(self.now);
+        self.tell(from, transfer.sender, to, last, true, after);
+    }
+
+    /// N4: an old snapshot arrives once more.
+    pub(super) fn snapshot_again(&mut self, seat: usize, parcel: usize) -> Verdict {
+        if self.nodes[seat].process().is_none() {
+            return Ok(());
+        }
+        self.counters.count(Fault::N4);
+        self.snapshots += 1;
+        let parcel = self.parcels[parcel].clone();
+        self.put_on_disk(seat, self.snapshots, parcel.clone(), parcel)
+    }
+
+    /// What was received is of no use.
+    pub(super) fn drop_snapshot(&mut self, seat: usize, last: LogId) -> Verdict {
+        self.take_received(seat, last)?;
+        self.sweep_slices(seat);
+        Ok(())
+    }
+
+    /// The log shall begin anew after a snapshot: that has to be in the place of the tables first.
+    pub(super) fn install(&mut self, seat: usize, last: LogId, write: Write) -> Verdict {
+        let parcel = self.take_received(seat, last)?;
+        let incarnation = self.nodes[seat].incarnation;
+        let process = self.nodes[seat].process_mut().expect("it just spoke");
+        assert!(
+            process.checkpoint.is_none() && process.switching.is_none(),
+            "the tables are being written"
+        );
+        process.switching = Some((parcel, write));
+        let at = self.now + self.disk_latency(seat, Pace::sync_latency) * 2;
+        self.queue.push(at, Event::Switched { seat, incarnation });
+        Ok(())
+    }
+
+    /// They are, durably: now the log.
+    pub(super) fn switched(&mut self, seat: usize, incarnation: u64) -> Verdict {
+        if !self.is(seat, incarnation) {
+            return Ok(());
+        }
+        let burns = self.dials.scale(Fault::P2, 40);
+        let mut draw = self.seed.draw(
+            Purpose::Fault,
+            (1 << 35) | seat as u64,
+            self.nodes[seat].jobs,
+        );
+        let node = &mut self.nodes[seat];
+        let process = node.process_mut().expect("it is this incarnation");
+        let Some((parcel, write)) = process.switching.take() else {
+            return Ok(());
+        };
+        process.backlog.push_back(LogTask::Append(write));
+        // P2: between the two is where it hurts.
+        process.log_fuse |= draw.percent(burns);
+        node.tables = parcel.tables.clone();
+        self.installed += 1;
+        self.checks.switched(seat, parcel.tables.applied);
+        self.sweep_slices(seat);
+        self.kick_log(seat)
+    }
+
+    /// Unlinks the slices that nothing lists.
+    pub(super) fn sweep_slices(&self, seat: usize) {
+        let node = &self.nodes[seat];
+        let removed = remove_slices(&mut SimFiles::new(node.disk.clone()), &node.kept_slices());
+        removed.expect("unlinking does not fail here");
+        let job = node.disk.borrow_mut().take_job();
+        node.disk.borrow_mut().complete(job);
+    }
+
+    fn take_received(&mut self, seat: usize, last: LogId) -> Result<Rc<Parcel>, Violation> {
+        let process = self.nodes[seat].process_mut().expect("it just spoke");
+        let place = process
+            .received
+            .iter()
+            .position(|parcel| parcel.tables.applied == last);
+        let place = place.ok_or_else(|| {
+            let what = format!("n{seat} speaks of a snapshot of {last}, which it was never given");
+            Violation::new("R15", &[seat], what)
+        })?;
+        Ok(process.received.remove(place))
+    }
+}
