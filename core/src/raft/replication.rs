@@ -184,8 +184,8 @@ impl Raft {
         };
         let round = leadership.reads.round();
         for (&to, progress) in &mut leadership.progress {
-            if progress.next() <= start && progress.need_snapshot() {
-                self.outputs.push_back(RaftOutput::NeedsSnapshot { to });
+            if progress.next() <= start {
+                progress.on_trimmed();
             }
             let Some(due) = progress.due(last, self.committed, round) else {
                 continue;
@@ -217,10 +217,8 @@ impl Raft {
         let RoleState::Leader(leadership) = &mut self.role else {
             unreachable!("only a leader sends heartbeats");
         };
-        for (&to, progress) in &mut leadership.progress {
-            if progress.on_heartbeat() {
-                self.outputs.push_back(RaftOutput::NeedsSnapshot { to });
-            }
+        for progress in leadership.progress.values_mut() {
+            progress.on_heartbeat();
         }
         self.maybe_hand_over_stalled(now);
         self.timers
