@@ -89,6 +89,19 @@ impl fmt::Display for Report {
 /// Any failure of a socket, or an answer that is no HTTP/1.1: a benchmark with errors measures
 /// nothing.
 pub fn run(addresses: &[SocketAddr], load: Load) -> io::Result<Report> {
+    run_paced(addresses, load, None)
+}
+
+/// As [`run`], with so many requests a second in all, and latency counted from when each was due: a
+/// server that stops for a while is charged for all that waited.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_at(addresses: &[SocketAddr], load: Load, rate: f64) -> io::Result<Report> {
+    run_paced(addresses, load, Some(Duration::from_secs_f64(1.0 / rate)))
+}
+
+fn run_paced(addresses: &[SocketAddr], load: Load, apart: Option<Duration>) -> io::Result<Report> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -104,7 +117,7 @@ pub fn run(addresses: &[SocketAddr], load: Load) -> io::Result<Report> {
         let clients: Vec<_> = streams
             .into_iter()
             .enumerate()
-            .map(|(lane, stream)| tokio::task::spawn_local(client(stream, load, lane)))
+            .map(|(lane, stream)| tokio::task::spawn_local(client(stream, load, lane, apart)))
             .collect();
         let mut latency = Histogram::new(3).expect("three digits are allowed");
         let mut refused = 0;
@@ -121,12 +134,14 @@ pub fn run(addresses: &[SocketAddr], load: Load) -> io::Result<Report> {
     })
 }
 
-/// One connection: requests `lane`, `lane + connections`, … of the load.
+/// One connection: requests `lane`, `lane + connections`, … of the load, each when it is due.
 async fn client(
     mut stream: TcpStream,
     load: Load,
     lane: usize,
+    apart: Option<Duration>,
 ) -> io::Result<(Histogram<u64>, u64)> {
+    let began = Instant::now();
     let mut latency = Histogram::new(3).expect("three digits are allowed");
     let mut refused = 0;
     let mut request = Vec::new();
@@ -138,7 +153,14 @@ async fn client(
             kind @ (Kind::Put(_) | Kind::Get(_)) => kind,
         };
         write_request(&mut request, kind, load.first_key + number % load.keys);
-        let sent = Instant::now();
+        let sent = match apart {
+            None => Instant::now(),
+            Some(apart) => {
+                let due = began + apart * u32::try_from(number).unwrap_or(u32::MAX);
+                tokio::time::sleep_until(due.into()).await;
+                due
+            }
+        };
         stream.write_all(&request).await?;
         let status = read_answer(&mut stream, &mut buffer).await?;
         let nanos = u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -83,12 +83,29 @@ impl Server {
     /// # Errors
     /// If it does not come up again.
     pub fn restart(&mut self) -> io::Result<Duration> {
-        self.child.kill()?;
-        self.child.wait()?;
+        self.kill()?;
         let began = Instant::now();
-        self.child = spawn(&self.program, &self.arguments, &self.directory)?;
+        self.revive()?;
         self.wait_until_healthy()?;
         Ok(began.elapsed())
+    }
+
+    /// Ends it with SIGKILL.
+    ///
+    /// # Errors
+    /// If it cannot be ended.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// Starts it again after [`Server::kill`], and does not wait until it answers.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn revive(&mut self) -> io::Result<()> {
+        self.child = spawn(&self.program, &self.arguments, &self.directory)?;
+        Ok(())
     }
 
     /// Resident memory, in bytes.
@@ -96,10 +113,40 @@ impl Server {
     /// # Errors
     /// If the process is gone.
     pub fn resident(&self) -> io::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        Ok(kib.ok_or_else(|| io::Error::other("no VmRSS"))? * 1024)
+        memory(self.child.id(), "VmRSS:")
+    }
+
+    /// The most resident memory since it was started, in bytes.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn peak(&self) -> io::Result<u64> {
+        memory(self.child.id(), "VmHWM:")
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it leads.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn leads(&self) -> io::Result<bool> {
+        Ok(self.get("/v2/stats/self")?.contains("StateLeader"))
+    }
+
+    /// The last entry it has applied.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn applied(&self) -> io::Result<u64> {
+        let text = self.get("/debug/vars")?;
+        let after = text.split("\"applied\":").nth(1).unwrap_or_default();
+        let digits = after.split(',').next().unwrap_or_default().trim();
+        digits.parse().map_err(io::Error::other)
     }
 
     /// Processor time used so far, user and system.
@@ -166,6 +213,17 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// What `/proc` says of a process under this name, in bytes.
+///
+/// # Errors
+/// If the process is gone.
+pub fn memory(process: u32, name: &str) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.ok_or_else(|| io::Error::other(format!("no {name}")))? * 1024)
 }
 
 fn spawn(program: &Path, arguments: &[String], directory: &Path) -> io::Result<Child> {

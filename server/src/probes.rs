@@ -72,7 +72,9 @@ pub async fn variables(app: &App, method: &Method) -> Reply {
             "committed": status.committed.0,
             "applied": status.applied.index.0,
             "checkpointed": status.checkpointed.index.0,
+            "first": status.first.0,
             "revision": status.revision.0,
+            "stateHash": format!("{:032x}", status.state_hash),
         })
     });
     let variables = json!({

@@ -210,6 +210,7 @@ fn runtime_options(options: &Options) -> quorate_runtime::Options {
         heartbeat_interval: options.heartbeat_interval,
         election_timeout: options.election_timeout,
         checkpoint_bytes: options.checkpoint_bytes,
+        log_bytes_max: options.log_bytes_max,
         checkpoint_interval: options.checkpoint_interval,
         ..Config::default()
     };

@@ -35,14 +35,16 @@ enum State {
     Probe { sent: bool },
     /// They agree up to `next`.
     Replicate { in_flight: Option<InFlight> },
-    /// It needs an entry that was trimmed. Asked at each heartbeat whether that still holds.
+    /// It needs an entry that was trimmed. Asked at each heartbeat whether that still holds: it
+    /// gets a snapshot once it has said so, for one that is down would be sent it in vain.
     Snapshot(Sending),
 }
 
 /// How a snapshot for the peer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sending {
-    /// Nobody has been asked for one, or the last attempt failed: asked for at the next heartbeat.
+    /// Nobody has been asked for one, or the last attempt failed: asked for when the peer next
+    /// says that it lags.
     Due,
     /// It was asked for.
     Asked,
@@ -104,7 +106,7 @@ impl Progress {
     }
 
     /// The peer's log differs at `refused`, and agrees at `agreement` at the highest; `None` is
-    /// before the log's start. Whether it now needs a snapshot and did not before.
+    /// before the log's start. Whether a snapshot is to be asked for.
     ///
     /// Only an answer to what is being asked counts: others are late. One about a place it had once
     /// acknowledged counts too, since a damaged disk forgets; believing it errs to the safe side.
@@ -113,11 +115,7 @@ impl Progress {
             return false;
         }
         let Some(agreement) = agreement else {
-            let is_news = !matches!(self.state, State::Snapshot(_));
-            if is_news {
-                self.state = State::Snapshot(Sending::Asked);
-            }
-            return is_news;
+            return self.ask_for_snapshot();
         };
         assert!(
             agreement < refused,
@@ -140,21 +138,18 @@ impl Progress {
         }
     }
 
-    /// A heartbeat is due. Whether a snapshot is, too, to a peer that is there: nobody has been
-    /// asked for one, or the last attempt came to nothing.
-    pub(super) fn on_heartbeat(&mut self, is_there: bool) -> bool {
+    /// A heartbeat is due.
+    pub(super) fn on_heartbeat(&mut self) {
         self.ping = true;
-        let is_due = is_there && self.state == State::Snapshot(Sending::Due);
-        if is_due {
-            self.state = State::Snapshot(Sending::Asked);
-        }
-        is_due
     }
 
-    /// The entry at `next` was trimmed. The peer may be gone: a snapshot waits for a heartbeat.
-    pub(super) fn need_snapshot(&mut self) {
-        if !matches!(self.state, State::Snapshot(_)) {
-            self.state = State::Snapshot(Sending::Due);
+    /// The entry at `next` was trimmed.
+    pub(super) fn on_trimmed(&mut self) {
+        match self.state {
+            State::Snapshot(_) => {}
+            State::Probe { .. } | State::Replicate { .. } => {
+                self.state = State::Snapshot(Sending::Due);
+            }
         }
     }
 
@@ -283,6 +278,17 @@ impl Progress {
                 State::Replicate { in_flight: None }
             }
         };
+    }
+
+    /// Whether a snapshot is to be asked for: unless that was done already.
+    fn ask_for_snapshot(&mut self) -> bool {
+        match self.state {
+            State::Snapshot(Sending::Asked | Sending::Through(_)) => false,
+            State::Snapshot(Sending::Due) | State::Probe { .. } | State::Replicate { .. } => {
+                self.state = State::Snapshot(Sending::Asked);
+                true
+            }
+        }
     }
 
     /// Whether a message in flight may be asking about the entry at `refused`.

@@ -185,7 +185,7 @@ impl Raft {
         let round = leadership.reads.round();
         for (&to, progress) in &mut leadership.progress {
             if progress.next() <= start {
-                progress.need_snapshot();
+                progress.on_trimmed();
             }
             let Some(due) = progress.due(last, self.committed, round) else {
                 continue;
@@ -217,11 +217,8 @@ impl Raft {
         let RoleState::Leader(leadership) = &mut self.role else {
             unreachable!("only a leader sends heartbeats");
         };
-        for (&to, progress) in &mut leadership.progress {
-            let is_there = now.since(progress.heard()) < self.config.election_timeout;
-            if progress.on_heartbeat(is_there) {
-                self.outputs.push_back(RaftOutput::NeedsSnapshot { to });
-            }
+        for progress in leadership.progress.values_mut() {
+            progress.on_heartbeat();
         }
         self.maybe_hand_over_stalled(now);
         self.timers

@@ -73,18 +73,6 @@ impl Places {
         let _ = fs::remove_dir_all(&self.incoming);
     }
 
-    /// Which of the header's slices this member has, by name and length: all are read and summed up
-    /// in the end.
-    pub(super) fn have(&self, header: &SnapshotHeader) -> Vec<u32> {
-        let is_here = |id: SliceId, bytes: u64| {
-            let path = self.history.join(slice::file_name(id));
-            fs::metadata(path).is_ok_and(|file| file.len() == bytes)
-        };
-        let slices = (0..).zip(&header.slices);
-        let have = slices.filter(|(_, slice)| slice.bytes.is_some_and(|b| is_here(slice.id, b)));
-        have.map(|(place, _)| place).collect()
-    }
-
     fn prepare(&self) -> io::Result<()> {
         self.room.check()?;
         for directory in [&self.tables, &self.incoming] {
@@ -95,7 +83,8 @@ impl Places {
             }
             make_directory(directory)?;
         }
-        Ok(())
+        // Both are beside each other.
+        self.tables.parent().map_or(Ok(()), sync_directory)
     }
 
     /// Writes slices until something else comes, which is returned.

@@ -3,19 +3,21 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quorate_core::snapshot::{
     Assembly, Part, SnapshotFrame, SnapshotHeader, SnapshotRefusal, SnapshotReply,
 };
+use quorate_core::store::SliceId;
+use quorate_core::wal::slice;
 use quorate_core::{Input, LogId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::build::{BuildError, Built, Places};
 use super::frames::{FrameError, read_frame, write_reply};
@@ -40,6 +42,10 @@ const DETACHED_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct Incoming {
     layout: Layout,
     inbox: Arc<Inbox<Mail>>,
+    /// Held by the thread that builds one, to the last file it removes: the next one goes to the
+    /// same places.
+    building: Arc<Mutex<()>>,
+    /// Never held while the disk works: async tasks take it.
     state: Mutex<State>,
 }
 
@@ -50,6 +56,8 @@ struct State {
     /// Whether slices that are here already need not be sent: not after a snapshot with them came
     /// to nothing.
     is_trusting: bool,
+    /// The last one that became the state of this member.
+    installed: Option<LogId>,
     /// Counts streams and snapshots: who comes late finds another number.
     number: u64,
 }
@@ -62,6 +70,8 @@ enum Stage {
     Detached(Job),
     /// It is whole, and waits for the replica.
     Whole(Whole),
+    /// Its files are put in their place, or removed.
+    Closing,
 }
 
 /// A snapshot that is being built.
@@ -102,10 +112,12 @@ impl Incoming {
         Self {
             layout,
             inbox,
+            building: Arc::default(),
             state: Mutex::new(State {
                 generation,
                 stage: Stage::Idle,
                 is_trusting: true,
+                installed: None,
                 number: 0,
             }),
         }
@@ -127,6 +139,10 @@ impl Incoming {
         };
         let reply = match ended {
             Ended::Whole => SnapshotReply::Received,
+            Ended::Refused(reason @ SnapshotRefusal::Busy, what) => {
+                debug!(peer, what, "a snapshot has to wait");
+                SnapshotReply::Refused(reason)
+            }
             Ended::Refused(reason, what) => {
                 warn!(peer, ?reason, what, "a snapshot is refused");
                 SnapshotReply::Refused(reason)
@@ -151,12 +167,17 @@ impl Incoming {
                 return Err(Ended::Refused(SnapshotRefusal::Damaged, what.to_owned()));
             }
         };
+        let (header, have) = self.look_up(header).await?;
         let mut state = self.lock();
+        // The sender had not heard of it yet.
+        if state.installed.is_some_and(|last| last >= header.last) {
+            return Err(Ended::Whole);
+        }
         let job = match std::mem::replace(&mut state.stage, Stage::Idle) {
             Stage::Detached(job) if *job.assembly.header() == header => job,
             // What broke off is given up for what is here now.
-            Stage::Detached(_) | Stage::Idle => self.begin(&state, header)?,
-            busy @ (Stage::Attached(_) | Stage::Whole(_)) => {
+            Stage::Detached(_) | Stage::Idle => self.begin(&state, header, have)?,
+            busy @ (Stage::Attached(_) | Stage::Whole(_) | Stage::Closing) => {
                 state.stage = busy;
                 let what = "another one is on its way".to_owned();
                 return Err(Ended::Refused(SnapshotRefusal::Busy, what));
@@ -168,10 +189,21 @@ impl Incoming {
         Ok((number, job))
     }
 
-    fn begin(&self, state: &State, header: SnapshotHeader) -> Result<Job, Ended> {
+    /// Which of the slices are here already.
+    async fn look_up(&self, header: SnapshotHeader) -> Result<(SnapshotHeader, Vec<u32>), Ended> {
+        let history = self.layout.history().path().to_owned();
+        let looked = task::spawn_blocking(move || {
+            let have = slices_here(&history, &header);
+            (header, have)
+        });
+        let gone = |_| Ended::Broken("this member ends".to_owned());
+        looked.await.map_err(gone)
+    }
+
+    fn begin(&self, state: &State, header: SnapshotHeader, have: Vec<u32>) -> Result<Job, Ended> {
         let places = self.places(state.generation + 1);
         let have = match state.is_trusting {
-            true => places.have(&header),
+            true => have,
             false => Vec::new(),
         };
         info!(last = %header.last, slices = header.slices.len(), "a snapshot begins to arrive");
@@ -180,7 +212,9 @@ impl Incoming {
             assembly.map_err(|what| Ended::Refused(SnapshotRefusal::Damaged, what.to_owned()))?;
         let (parts, receiver) = mpsc::channel(PARTS_AHEAD);
         let (done, built) = oneshot::channel();
+        let building = Arc::clone(&self.building);
         task::spawn_blocking(move || {
+            let _turn = building.lock().unwrap_or_else(PoisonError::into_inner);
             // Whoever waited may be gone: then nobody knows of what was built.
             if let Err(Ok(_)) = done.send(places.build(&header, receiver)) {
                 places.clear();
@@ -268,39 +302,58 @@ impl Incoming {
     /// # Panics
     /// Where there is no such snapshot: core installs what arrived.
     pub(crate) fn install(&self, last: LogId) -> Result<Installed, StartError> {
-        let mut state = self.lock();
-        let Stage::Whole(whole) = &state.stage else {
-            panic!("{last} never arrived");
+        let (whole, before) = {
+            let mut state = self.lock();
+            let Stage::Whole(whole) = std::mem::replace(&mut state.stage, Stage::Closing) else {
+                panic!("{last} never arrived");
+            };
+            (whole, state.generation)
         };
         assert_eq!(whole.last, last, "another snapshot arrived");
-        let generation = state.generation + 1;
+        let generation = before + 1;
         let places = self.places(generation);
-        let moved = move_slices(&places, &whole.slices);
-        moved.map_err(|error| StartError::io("move slices to", &places.history, error))?;
-        self.layout.set_generation(generation)?;
-        let _ = fs::remove_dir_all(&places.incoming);
-        let superseded = self.layout.tables(state.generation);
+        let switched = self.switch(&places, &whole.slices, generation);
+        let mut state = self.lock();
+        if let Err(error) = switched {
+            state.stage = Stage::Whole(whole);
+            return Err(error);
+        }
+        state.stage = Stage::Idle;
         state.generation = generation;
-        let Stage::Whole(whole) = std::mem::replace(&mut state.stage, Stage::Idle) else {
-            unreachable!("it was there, under the same lock");
-        };
+        state.installed = Some(last);
+        state.is_trusting = true;
         Ok(Installed {
             tables: whole.tables,
             directory: places.tables,
             summary: whole.summary,
-            superseded,
+            superseded: self.layout.tables(before),
         })
+    }
+
+    fn switch(&self, places: &Places, slices: &[String], to: u64) -> Result<(), StartError> {
+        let moved = move_slices(places, slices);
+        moved.map_err(|error| StartError::io("move slices to", &places.history, error))?;
+        self.layout.set_generation(to)?;
+        // What stays is removed before the next snapshot, or at the next start.
+        let _ = fs::remove_dir_all(&places.incoming);
+        Ok(())
     }
 
     /// The snapshot as of `last` is of no use. Blocks.
     pub(crate) fn discard(&self, last: LogId) {
-        let mut state = self.lock();
-        let is_it = matches!(&state.stage, Stage::Whole(whole) if whole.last == last);
-        if is_it {
-            info!(%last, "a snapshot is of no use");
-            state.stage = Stage::Idle;
-            self.places(state.generation + 1).clear();
-        }
+        let (places, whole) = {
+            let mut state = self.lock();
+            if !matches!(&state.stage, Stage::Whole(whole) if whole.last == last) {
+                return;
+            }
+            let whole = std::mem::replace(&mut state.stage, Stage::Closing);
+            (self.places(state.generation + 1), whole)
+        };
+        info!(%last, "a snapshot is of no use");
+        // Closes its tables.
+        drop(whole);
+        places.clear();
+        self.lock().stage = Stage::Idle;
     }
 
     /// Nobody went on with it.
@@ -379,6 +432,18 @@ async fn next(read: &mut (impl AsyncRead + Unpin)) -> Result<SnapshotFrame, Ende
         }
         Err(_) => Err(Ended::Broken("it brings nothing".to_owned())),
     }
+}
+
+/// Which of the header's slices are in `history`, by name and length: all are read and summed up in
+/// the end. Blocks.
+fn slices_here(history: &Path, header: &SnapshotHeader) -> Vec<u32> {
+    let is_here = |id: SliceId, bytes: u64| {
+        let path = history.join(slice::file_name(id));
+        fs::metadata(path).is_ok_and(|file| file.len() == bytes)
+    };
+    let slices = (0..).zip(&header.slices);
+    let have = slices.filter(|(_, slice)| slice.bytes.is_some_and(|b| is_here(slice.id, b)));
+    have.map(|(place, _)| place).collect()
 }
 
 /// Moves slices that arrived to those of this member. A second time, those already there are passed

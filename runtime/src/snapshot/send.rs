@@ -28,6 +28,13 @@ const REPLY_MAX: Duration = Duration::from_secs(120);
 /// How long a stream may take nothing.
 const WRITE_MAX: Duration = Duration::from_secs(20);
 
+/// How long a receiver that takes nothing more may need to say why.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
+
+/// The pause after a receiver had no room: filling its disk again at once would take the room from
+/// its log as well.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(10);
+
 /// The pause before a stream that broke off is opened again.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -73,7 +80,7 @@ pub(crate) async fn send(source: Arc<Source>, streams: &impl Streams, peer: &str
             Ended::Refused(reason) => {
                 info!(peer, %last, ?reason, "a snapshot is not taken");
                 // Whoever asks again at once hears the same.
-                sleep(PAUSE).await;
+                sleep(pause_after(reason)).await;
                 return false;
             }
             Ended::Unreadable(what) => {
@@ -89,6 +96,13 @@ pub(crate) async fn send(source: Arc<Source>, streams: &impl Streams, peer: &str
     }
     warn!(peer, %last, "a snapshot does not get through");
     false
+}
+
+fn pause_after(reason: SnapshotRefusal) -> Duration {
+    match reason {
+        SnapshotRefusal::Disk => NO_ROOM_PAUSE,
+        SnapshotRefusal::Busy | SnapshotRefusal::Damaged => PAUSE,
+    }
 }
 
 async fn attempt(
@@ -130,7 +144,11 @@ async fn stream(
             frame = frames.recv() => match frame {
                 Some(Ok(frame)) => {
                     pace.wait(frame.len()).await;
-                    write_in_time(&mut write, &frame).await?;
+                    if let Err(why) = write_in_time(&mut write, &frame).await {
+                        // Whoever refuses takes nothing more, and its reason may be on its way.
+                        let words = timeout(LAST_WORDS_MAX, &mut reply).await;
+                        return words.map_err(|_| why.clone())?.map_or(Err(why), ended);
+                    }
                 }
                 Some(Err(what)) => return Ok(Ended::Unreadable(what)),
                 None => break,

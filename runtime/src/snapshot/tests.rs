@@ -121,6 +121,13 @@ impl Receiver {
         }
     }
 
+    /// As after a restart of its process.
+    fn restart(&mut self) {
+        let generation = self.home.generation().expect("there");
+        let incoming = Incoming::new((*self.home).clone(), generation, Arc::clone(&self.inbox));
+        self.incoming = Arc::new(incoming);
+    }
+
     /// The store that the driver was given, if it was.
     fn arrived(&self) -> Option<Box<Store>> {
         if self.inbox.len() == 0 {
@@ -137,10 +144,15 @@ impl Receiver {
 
     /// Its files that are of no member that has received nothing.
     fn leavings(&self) -> Vec<std::path::PathBuf> {
+        self.leavings_of(2)
+    }
+
+    /// Its files that are of no member that has this generation of tables yet to receive.
+    fn leavings_of(&self, generation: u64) -> Vec<std::path::PathBuf> {
         let files = files_below(self._scratch.path()).into_iter();
-        let is_left = |path: &std::path::PathBuf| {
-            path.starts_with("incoming") || path.starts_with("tables.2")
-        };
+        let tables = format!("tables.{generation}");
+        let is_left =
+            |path: &std::path::PathBuf| path.starts_with("incoming") || path.starts_with(&tables);
         files.filter(is_left).collect()
     }
 }
@@ -283,12 +295,13 @@ fn streams_that_get_nowhere_are_given_up() {
 
 #[test]
 fn slices_that_are_here_are_not_sent_again() {
-    let (sender, receiver) = (Sender::new(600), Receiver::new());
+    let (sender, mut receiver) = (Sender::new(600), Receiver::new());
     let runtime = runtime();
     let first = Cut::never(&receiver);
     assert!(runtime.block_on(send(&sender, &first)));
     receiver.arrived().expect("arrived");
     receiver.incoming.install(at(601)).expect("installed");
+    receiver.restart();
     let second = Cut::never(&receiver);
     assert!(runtime.block_on(send(&sender, &second)));
     let header = sender.source().header().clone();
@@ -309,6 +322,21 @@ fn slices_that_are_here_are_not_sent_again() {
     std::fs::write(&path, bytes).expect("written");
     assert!(!runtime.block_on(send(&sender, &Cut::never(&receiver))));
     assert!(runtime.block_on(send(&sender, &Cut::never(&receiver))));
+}
+
+/// A leader may ask for another one before it hears that the first was installed.
+#[test]
+fn what_is_installed_is_not_sent_again() {
+    let (sender, receiver) = (Sender::new(600), Receiver::new());
+    let runtime = runtime();
+    assert!(runtime.block_on(send(&sender, &Cut::never(&receiver))));
+    receiver.arrived().expect("arrived");
+    receiver.incoming.install(at(601)).expect("installed");
+    let again = Cut::never(&receiver);
+    assert!(runtime.block_on(send(&sender, &again)), "it is there");
+    assert!(again.sent() < 2000, "{} bytes", again.sent());
+    assert!(receiver.arrived().is_none());
+    assert_eq!(receiver.leavings_of(3), [] as [std::path::PathBuf; 0]);
 }
 
 #[test]

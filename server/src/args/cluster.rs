@@ -217,6 +217,11 @@ fn tls(
         }
         return Ok(PeerTls::SelfMade);
     }
+    if flags.peer_auto_tls && pair.is_none() {
+        let text = "--peer-auto-tls: nobody checks the certificates of peers, which keeps nobody \
+                    out; --peer-cert-file and --peer-trusted-ca-file do";
+        warnings.push(text.to_owned());
+    }
     if flags.peer_auto_tls && pair.is_some() {
         warnings.push("--peer-auto-tls is not used: certificates are given".to_owned());
     }

@@ -133,6 +133,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = text::bytes)]
     pub checkpoint_bytes: u64,
 
+    /// Bytes of log kept in memory for members that lag, beyond what no checkpoint holds; one that
+    /// lags further gets a snapshot.
+    #[arg(long, value_name = "BYTES", default_value = "128MiB", value_parser = text::bytes)]
+    pub log_retention_bytes: u64,
+
     /// The longest a change waits for a checkpoint.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = text::duration)]
     pub checkpoint_interval: Duration,

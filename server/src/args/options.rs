@@ -47,6 +47,8 @@ pub struct Options {
     pub local_reads: LocalReads,
     /// Bytes of log that make a checkpoint due.
     pub checkpoint_bytes: usize,
+    /// Bytes of log kept in memory for members that lag.
+    pub log_bytes_max: usize,
     /// The age of a change that makes a checkpoint due.
     pub checkpoint_interval: Duration,
     /// Bytes of one segment of the log.
@@ -101,6 +103,7 @@ impl Options {
             history_events: flags.history_events,
             local_reads: flags.local_reads,
             checkpoint_bytes: size("checkpoint-bytes", flags.checkpoint_bytes)?,
+            log_bytes_max: size("log-retention-bytes", flags.log_retention_bytes)?,
             checkpoint_interval: flags.checkpoint_interval,
             segment_bytes: flags.wal_segment_bytes,
             reserve_bytes: flags.disk_reserve_bytes,

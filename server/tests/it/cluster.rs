@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Cluster {
     members: Vec<Member>,
     flags: Vec<String>,
-    _scratch: Scratch,
+    /// Of the peer URLs.
+    scheme: &'static str,
+    scratch: Scratch,
 }
 
 /// A member, whether it runs or not.
@@ -30,6 +32,8 @@ struct Member {
     peers: SocketAddr,
     data_dir: PathBuf,
     log: PathBuf,
+    /// Beside those of the cluster.
+    flags: Vec<String>,
     process: Option<Child>,
 }
 
@@ -44,6 +48,7 @@ impl Cluster {
                 peers: free_port(),
                 data_dir: scratch.join(&name),
                 log: scratch.join(&format!("{name}.log")),
+                flags: Vec::new(),
                 process: None,
                 name,
             }
@@ -51,8 +56,35 @@ impl Cluster {
         Self {
             members: (0..size).map(member).collect(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
-            _scratch: scratch,
+            scheme: "http",
+            scratch,
         }
+    }
+
+    /// Has the members speak TLS to each other, with what their flags say.
+    pub(crate) fn secured(mut self) -> Self {
+        self.scheme = "https";
+        self
+    }
+
+    /// Gives one member flags of its own, which count from its next start on.
+    pub(crate) fn set_flags(&mut self, place: usize, flags: Vec<String>) {
+        self.members[place].flags = flags;
+    }
+
+    /// A path of this test's own.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.scratch.join(name)
+    }
+
+    /// Where a member keeps its data.
+    pub(crate) fn data_dir(&self, place: usize) -> &Path {
+        &self.members[place].data_dir
+    }
+
+    /// Where a member hears its peers.
+    pub(crate) fn peers(&self, place: usize) -> SocketAddr {
+        self.members[place].peers
     }
 
     /// As [`Cluster::new`], started, and with a leader.
@@ -68,7 +100,8 @@ impl Cluster {
     /// Starts a member that does not run. It serves once it is born.
     pub(crate) fn run(&mut self, place: usize) {
         let all = self.members.iter();
-        let all = all.map(|member| format!("{}=http://{}", member.name, member.peers));
+        let scheme = self.scheme;
+        let all = all.map(|member| format!("{}={scheme}://{}", member.name, member.peers));
         let all = all.collect::<Vec<_>>().join(",");
         let member = &mut self.members[place];
         assert!(member.process.is_none(), "{} runs", member.name);
@@ -79,13 +112,14 @@ impl Cluster {
             .arg(format!("--name={}", member.name))
             .arg(format!("--listen-client-urls=http://{}", member.clients))
             .arg(format!("--advertise-client-urls=http://{}", member.clients))
-            .arg(format!("--listen-peer-urls=http://{}", member.peers))
+            .arg(format!("--listen-peer-urls={scheme}://{}", member.peers))
             .arg(format!(
-                "--initial-advertise-peer-urls=http://{}",
+                "--initial-advertise-peer-urls={scheme}://{}",
                 member.peers
             ))
             .arg(format!("--initial-cluster={all}"))
             .args(&self.flags)
+            .args(&member.flags)
             .stderr(Stdio::from(log.expect("a log")));
         member.process = Some(command.spawn().expect("the program runs"));
     }
@@ -99,10 +133,16 @@ impl Cluster {
 
     /// Asks a member to end and waits until it has: its exit status.
     pub(crate) async fn stop(&mut self, place: usize) -> Option<i32> {
-        let mut process = self.members[place].process.take().expect("it runs");
+        let process = self.members[place].process.as_ref().expect("it runs");
         let id = process.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status();
         assert!(sent.expect("kill").success());
+        self.ended(place).await
+    }
+
+    /// Waits until a member has ended by itself: its exit status.
+    pub(crate) async fn ended(&mut self, place: usize) -> Option<i32> {
+        let mut process = self.members[place].process.take().expect("it runs");
         let ended = || {
             let ended = process.try_wait().expect("a child");
             async move { ended }
@@ -125,6 +165,29 @@ impl Cluster {
     /// One request to a member, on a connection of its own.
     pub(crate) async fn ask(&self, place: usize, method: &str, target: &str, form: &str) -> Answer {
         self.client(place).await.ask(method, target, form).await
+    }
+
+    /// What a member shows of its replica: a number or a word.
+    pub(crate) async fn raft(&self, place: usize, name: &str) -> serde_json::Value {
+        let answer = self.ask(place, "GET", "/debug/vars", "").await;
+        let vars: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+        vars["quorate"]["raft"][name].clone()
+    }
+
+    /// Whether a member counts something in its metrics under exactly this name and these labels.
+    pub(crate) async fn counts(&self, place: usize, name: &str) -> bool {
+        let answer = self.ask(place, "GET", "/metrics", "").await;
+        let value = answer.body.lines().find_map(|line| line.strip_prefix(name));
+        value.is_some_and(|value| value.trim() != "0")
+    }
+
+    /// Waits until a member has logged these words, at the latest after what `since` had.
+    pub(crate) async fn logs(&self, place: usize, since: usize, words: &str) {
+        let says = || {
+            let log = self.log(place);
+            async move { log[since..].contains(words).then_some(()) }
+        };
+        self.until(words, says).await;
     }
 
     /// Waits until all members that run know the same leader, which runs: its place.
@@ -195,7 +258,7 @@ fn free_port() -> SocketAddr {
 }
 
 /// Waits until a member answers from its own state with this value, and says how old that may be.
-async fn has(cluster: &Cluster, place: usize, value: &str) -> u64 {
+pub(crate) async fn has(cluster: &Cluster, place: usize, value: &str) -> u64 {
     let expected = format!("\"value\":\"{value}\"");
     let question = || async {
         let target = "/v2/keys/k?quorum=false";
@@ -207,7 +270,7 @@ async fn has(cluster: &Cluster, place: usize, value: &str) -> u64 {
 }
 
 /// Writes through the leader.
-async fn write(cluster: &Cluster, value: &str) {
+pub(crate) async fn write(cluster: &Cluster, value: &str) {
     let question = || async {
         let leader = cluster.leader().await;
         let form = format!("value={value}");
