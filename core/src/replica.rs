@@ -149,7 +149,7 @@ impl Replica {
             founders,
             arrived: None,
             drain_until: None,
-            expiry: Expiry::new(config.expiry_interval, config.expiry_batch_max, now),
+            expiry: Expiry::new(&config, now),
             schedule: Schedule::new(&config, now),
             watches: Watches::new(config.watches_max, config.watch_scan_max, &store),
             openings: BTreeMap::new(),
@@ -534,11 +534,12 @@ impl Replica {
         self.schedule.applied(now, entry.weight());
         self.watches.applied(&self.store);
         if let Payload::Command(command) = &entry.payload {
-            if command.grants() && self.raft.is_leader() {
+            if let Some(granted) = command.granted() {
                 let stamped = self.raft.cluster_time(now).since(entry.stamp);
-                // Elsewhere it is answered once the news of it has got there.
-                let legs = if proposal.is_some() { 1 } else { 2 };
-                self.expiry.answered(stamped * legs);
+                // Elsewhere it is answered once the news of it has got there from here.
+                let is_told = self.raft.is_leader() && proposal.is_none();
+                let legs = if is_told { 2 } else { 1 };
+                self.expiry.answered(entry.stamp + granted, stamped * legs);
             }
             if let Some(id) = &command.client {
                 self.reply_forwarded(now, id, &result);
@@ -675,6 +676,7 @@ impl Replica {
     fn tick(&mut self, now: Instant) {
         self.raft.tick(now);
         self.maybe_close(now);
+        self.expiry.forget(self.raft.cluster_time(now));
         if self.expiry_deadline().is_some_and(|at| at <= now) {
             let limit = self.expiry.limit(now, &self.raft, &self.store);
             match self.raft.propose(now, Payload::Expire { limit }) {

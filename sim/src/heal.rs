@@ -190,8 +190,10 @@ impl World {
             heal.working = Some(Working {
                 since: self.now,
                 clock: self.checks.model.clock(),
-                // 2 h + 2 E, the probe's first turn, and one commit.
+                // 2 h + 2 E, the probe's first turn, and one commit. And what was written as
+                // leaders came and went may be held back by four E.
                 slack: unit * 3
+                    + self.options.config.election_timeout * 4
                     + self.options.config.expiry_interval * 2
                     + self.backlog(&heal.core),
             });
