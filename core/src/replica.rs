@@ -149,7 +149,7 @@ impl Replica {
             founders,
             arrived: None,
             drain_until: None,
-            expiry: Expiry::new(config.expiry_interval, config.expiry_batch_max, now),
+            expiry: Expiry::new(&config, now),
             schedule: Schedule::new(&config, now),
             watches: Watches::new(config.watches_max, config.watch_scan_max, &store),
             openings: BTreeMap::new(),
@@ -538,11 +538,13 @@ impl Replica {
         self.schedule.applied(now, entry.weight());
         self.watches.applied(&self.store);
         if let Payload::Command(command) = &entry.payload {
-            if command.grants() && self.raft.is_leader() {
+            // What an older leader stamped counts from this one's first entry (`Payload::Renew`).
+            let is_own = self.raft.is_leader() && entry.id.term == self.raft.hard_state().term;
+            if let (Some(granted), true) = (command.granted(), is_own) {
                 let stamped = self.raft.cluster_time(now).since(entry.stamp);
                 // Elsewhere it is answered once the news of it has got there.
                 let legs = if proposal.is_some() { 1 } else { 2 };
-                self.expiry.answered(stamped * legs);
+                self.expiry.answered(entry.stamp + granted, stamped * legs);
             }
             if let Some(id) = &command.client {
                 self.reply_forwarded(now, id, &result);
@@ -679,6 +681,7 @@ impl Replica {
     fn tick(&mut self, now: Instant) {
         self.raft.tick(now);
         self.maybe_close(now);
+        self.expiry.forget(self.raft.cluster_time(now));
         if self.expiry_deadline().is_some_and(|at| at <= now) {
             let limit = self.expiry.limit(now, &self.raft, &self.store);
             match self.raft.propose(now, Payload::Expire { limit }) {

@@ -50,6 +50,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// As much of it as begins no request of HTTP/1 that is answered.
 const PREFACE_TELLS: usize = 6;
 
+/// When the server stops: how long a connection that has said nothing yet may take to begin. What
+/// is on its way then is answered, not cut off.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// Connections the system takes in before the server does. Beyond it a client's first packet is
 /// dropped, and it tries again a second later.
 const BACKLOG: u32 = 4096;
@@ -179,7 +183,7 @@ async fn accept(
         };
         let accepted = tokio::select! {
             accepted = accepted => accepted,
-            _ = stop.wait_for(|&stop| stop) => return,
+            _ = stop.wait_for(|&stop| stop) => break,
         };
         match accepted {
             Ok((stream, place)) => {
@@ -191,6 +195,12 @@ async fn accept(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+    // Those the system has taken in already may have sent all of a request.
+    while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await
+        && let Ok(place) = Arc::clone(&places).try_acquire_owned()
+    {
+        tokio::spawn(connection(stream, Arc::clone(&app), place, stop.clone()));
     }
 }
 
@@ -204,9 +214,13 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "no nodelay");
     }
+    let last_words = async {
+        let _ = stop.wait_for(|&stop| stop).await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
     let version = tokio::select! {
         version = tokio::time::timeout(HEAD_PATIENCE, version(&stream)) => version,
-        _ = stop.wait_for(|&stop| stop) => return,
+        () = last_words => return,
     };
     let served = match version {
         Ok(Ok(Version::One)) => one(stream, app, stop).await,

@@ -190,8 +190,10 @@ impl World {
             heal.working = Some(Working {
                 since: self.now,
                 clock: self.checks.model.clock(),
-                // 2 h + 2 E, the probe's first turn, and one commit.
+                // 2 h + 2 E, the probe's first turn, and one commit; and what was answered late is
+                // held back by as much.
                 slack: unit * 3
+                    + self.options.config.election_timeout * 2
                     + self.options.config.expiry_interval * 2
                     + self.backlog(&heal.core),
             });

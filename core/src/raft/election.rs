@@ -337,7 +337,7 @@ impl Raft {
             .rev()
             .map(|index| self.log.get(Index(index)).expect("after what is committed"))
             .take_while(|entry| entry.stamp + window >= last.stamp)
-            .filter(|entry| matches!(&entry.payload, Payload::Command(c) if c.grants()))
+            .filter(|entry| matches!(&entry.payload, Payload::Command(c) if c.granted().is_some()))
             .last();
         first.map_or(Payload::Empty, |entry| Payload::Renew {
             since: entry.stamp,

@@ -1,18 +1,27 @@
 //! When the leader asks the log to remove what is due (DESIGN.md §3).
 
+use alloc::collections::BTreeMap;
+
+use crate::config::Config;
 use crate::raft::Raft;
 use crate::store::Store;
-use crate::time::{Duration, Instant};
+use crate::time::{ClusterTime, Duration, Instant};
 
-/// The most intervals by which nodes outlive their deadlines so that nobody sees them end early.
-const SLACK_INTERVALS_MAX: u32 = 4;
+/// The most election timeouts by which a node outlives its deadline so that nobody sees it end
+/// early. A leader that commits nothing for longer leads no more.
+const HELD_TIMEOUTS_MAX: u32 = 2;
+
+/// The most moments at which nodes are held back. Beyond it all nodes are.
+const HOLDS_MAX: usize = 4096;
 
 /// Paces `Expire` entries: one in flight, and no more than one in each interval, so that deadlines
 /// due together share an entry. What one entry leaves over goes into the next without waiting.
 ///
-/// A deadline counts from the stamp of the write that set it, its client from the answer, which is
-/// later by a sync of the disk. So nothing goes before its deadline has been over for as long as
-/// the slowest of those answers took.
+/// A deadline counts from the stamp of the write that set it, its client from the answer. That is
+/// later by a sync of the disk, so nothing goes before its deadline has been over for as long as
+/// the slowest of such answers took. Where a disk or a peer hung in between, what is due then is
+/// held back for as long, and what is due after it waits with it, for nodes go in order. Across a
+/// change of the leader the log sees to it ([`Payload::Renew`](crate::raft::Payload::Renew)).
 #[derive(Clone, Debug)]
 pub(super) struct Expiry {
     interval: Duration,
@@ -20,37 +29,76 @@ pub(super) struct Expiry {
     in_flight: bool,
     not_before: Instant,
     slack: Duration,
+    /// What is due at this moment, or later, does not go before that one. Moments are rounded down
+    /// to intervals.
+    holds: BTreeMap<ClusterTime, ClusterTime>,
+    held_max: Duration,
 }
 
 impl Expiry {
-    pub(super) fn new(interval: Duration, limit_max: u32, now: Instant) -> Self {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
         Self {
-            interval,
-            limit_max,
+            interval: config.expiry_interval,
+            limit_max: config.expiry_batch_max,
             in_flight: false,
             not_before: now,
             slack: Duration::ZERO,
+            holds: BTreeMap::new(),
+            held_max: config.election_timeout * HELD_TIMEOUTS_MAX,
         }
     }
 
-    /// When an entry should be proposed; `None` while nothing is due to be.
+    /// When an entry should be proposed; `None` while nothing is due to be. To be asked again then:
+    /// more may be held back.
     pub(super) fn deadline(&self, raft: &Raft, store: &Store) -> Option<Instant> {
         if self.in_flight || !raft.is_leader() {
             return None;
         }
-        let due = raft.reaches(store.next_deadline()? + self.slack);
+        let due = raft.reaches(self.goes(store.next_deadline()?));
         Some(due.max(self.not_before))
     }
 
     /// How many nodes may go now. They are the first to go, so a number tells which.
     pub(super) fn limit(&self, now: Instant, raft: &Raft, store: &Store) -> u32 {
-        store.due(raft.cluster_time(now) - self.slack, self.limit_max)
+        store.due(self.horizon(raft.cluster_time(now)), self.limit_max)
     }
 
-    /// A write that gives a time to live is answered so long after it was stamped.
-    pub(super) fn answered(&mut self, after: Duration) {
-        let most = self.interval * SLACK_INTERVALS_MAX;
-        self.slack = self.slack.max(after).min(most);
+    /// When a node with this deadline may go, as far as the first hold tells.
+    fn goes(&self, deadline: ClusterTime) -> ClusterTime {
+        let first = self.holds.first_key_value();
+        let held = first.filter(|&(&from, _)| from <= deadline);
+        let slack = deadline + self.slack;
+        held.map_or(slack, |(_, &until)| slack.max(until))
+    }
+
+    /// The last deadline of which nodes may go at `now`, when holds that are over are forgotten.
+    fn horizon(&self, now: ClusterTime) -> ClusterTime {
+        let before = |from: ClusterTime| from - Duration::from_nanos(1);
+        let first = self.holds.first_key_value();
+        let free = first.map_or(now, |(&from, _)| before(from));
+        free.min(now - self.slack)
+    }
+
+    /// A write that made something due at `deadline` is answered so long after it was stamped.
+    pub(super) fn answered(&mut self, deadline: ClusterTime, after: Duration) {
+        let after = after.min(self.held_max);
+        if after <= self.interval || self.holds.len() >= HOLDS_MAX {
+            self.slack = self.slack.max(after);
+            return;
+        }
+        let interval = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
+        let from = ClusterTime(deadline.0 - deadline.0 % interval);
+        let until = self.holds.entry(from).or_default();
+        *until = (*until).max(deadline + after);
+    }
+
+    /// Forgets what is held back no longer. To be called before the others are asked.
+    pub(super) fn forget(&mut self, now: ClusterTime) {
+        while let Some(first) = self.holds.first_entry()
+            && *first.get() <= now
+        {
+            first.remove();
+        }
     }
 
     /// An entry has been proposed.
@@ -77,5 +125,57 @@ impl Expiry {
     /// Leadership is lost: what was in flight may never be applied.
     pub(super) fn reset(&mut self) {
         self.in_flight = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_nanos(100);
+
+    fn expiry() -> Expiry {
+        let config = Config {
+            expiry_interval: INTERVAL,
+            election_timeout: Duration::from_nanos(1000),
+            ..Config::default()
+        };
+        Expiry::new(&config, Instant(0))
+    }
+
+    #[test]
+    fn a_slow_answer_delays_all_a_little() {
+        let mut expiry = expiry();
+        expiry.answered(ClusterTime(5000), Duration::from_nanos(70));
+        expiry.answered(ClusterTime(5000), Duration::from_nanos(30));
+        assert_eq!(expiry.goes(ClusterTime(200)), ClusterTime(270));
+        assert_eq!(expiry.horizon(ClusterTime(270)), ClusterTime(200));
+    }
+
+    #[test]
+    fn an_answer_that_took_long_delays_what_is_due_with_it() {
+        let mut expiry = expiry();
+        expiry.answered(ClusterTime(5050), Duration::from_nanos(600));
+        assert_eq!(expiry.goes(ClusterTime(4999)), ClusterTime(4999));
+        assert_eq!(expiry.goes(ClusterTime(5000)), ClusterTime(5650));
+        assert_eq!(expiry.goes(ClusterTime(6000)), ClusterTime(6000));
+        expiry.forget(ClusterTime(5649));
+        assert_eq!(expiry.horizon(ClusterTime(5649)), ClusterTime(4999));
+        expiry.forget(ClusterTime(5650));
+        assert_eq!(expiry.horizon(ClusterTime(5650)), ClusterTime(5650));
+    }
+
+    #[test]
+    fn holds_have_a_limit_each_and_together() {
+        let mut expiry = expiry();
+        for moment in 0..HOLDS_MAX as u64 {
+            let deadline = ClusterTime(10_000 + moment * 100);
+            expiry.answered(deadline, Duration::MAX);
+        }
+        assert_eq!(expiry.goes(ClusterTime(10_000)), ClusterTime(12_000));
+        assert_eq!(expiry.goes(ClusterTime(9_000)), ClusterTime(9_000));
+        expiry.answered(ClusterTime(5000), Duration::MAX);
+        assert_eq!(expiry.holds.len(), HOLDS_MAX);
+        assert_eq!(expiry.goes(ClusterTime(5000)), ClusterTime(7_000));
     }
 }

@@ -24,13 +24,13 @@ pub struct Command {
 }
 
 impl Command {
-    /// Whether what it writes has a time to live.
+    /// The time to live of what it writes, if it has one.
     #[must_use]
-    pub const fn grants(&self) -> bool {
+    pub const fn granted(&self) -> Option<Duration> {
         match &self.operation {
-            Operation::Put(put) => put.ttl.is_some(),
-            Operation::Append(append) => append.ttl.is_some(),
-            Operation::Delete(_) | Operation::Configure(_) | Operation::Publish(_) => false,
+            Operation::Put(put) => put.ttl,
+            Operation::Append(append) => append.ttl,
+            Operation::Delete(_) | Operation::Configure(_) | Operation::Publish(_) => None,
         }
     }
 

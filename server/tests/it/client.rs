@@ -68,6 +68,18 @@ impl Client {
         self.ask_with(method, target, &[], form).await
     }
 
+    /// Asks and reads the whole answer, if one comes.
+    pub(crate) async fn try_ask(&mut self, method: &str, target: &str) -> Option<Answer> {
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n\r\n");
+        self.try_send(request.as_bytes()).await.ok()?;
+        self.stream.readable().await.ok()?;
+        // A peer that closes is readable as well.
+        if !self.fill().await {
+            return None;
+        }
+        Some(self.answer(method != "HEAD").await)
+    }
+
     /// Asks with headers and reads the whole answer. A form that is not empty gets its type.
     pub(crate) async fn ask_with(
         &mut self,

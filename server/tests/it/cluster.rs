@@ -150,6 +150,50 @@ impl Cluster {
         self.until("a member ends", ended).await.code()
     }
 
+    /// Stops a member in its tracks with SIGSTOP, or lets it go on with SIGCONT.
+    pub(crate) fn signal(&self, place: usize, signal: &str) {
+        let process = self.members[place].process.as_ref().expect("it runs");
+        let id = process.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status();
+        assert!(sent.expect("kill").success());
+    }
+
+    /// Where each member serves clients.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.members.iter().map(|member| member.clients).collect()
+    }
+
+    /// Waits until a member answers from its own state.
+    pub(crate) async fn serves(&self, place: usize) {
+        let address = self.members[place].clients;
+        let question = || async move {
+            let mut client = Client::try_connect(address).await?;
+            client.try_ask("GET", "/v2/keys/?quorum=false").await
+        };
+        self.until("a member serves", question).await;
+    }
+
+    /// Waits until all members have applied the same entry and hold the same: both numbers.
+    pub(crate) async fn agreement(&self) -> (u64, u64) {
+        let question = || async {
+            let mut states = BTreeSet::new();
+            for place in 0..self.members.len() {
+                let metrics = self.ask(place, "GET", "/metrics", "").await.body;
+                let number = |name: &str| {
+                    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+                    let number = line.and_then(|rest| rest.trim().parse::<u64>().ok());
+                    number.expect("a gauge")
+                };
+                states.insert((
+                    number("etcd_server_proposals_applied_total "),
+                    number("quorate_state_hash "),
+                ));
+            }
+            states.first().copied().filter(|_| states.len() == 1)
+        };
+        self.until("all agree", question).await
+    }
+
     /// What a member has logged so far.
     pub(crate) fn log(&self, place: usize) -> String {
         fs::read_to_string(&self.members[place].log).expect("a log")

@@ -1,12 +1,12 @@
 //! What was acknowledged survives `kill -9`.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::blocking::{Answer, ask};
 use crate::harness::Scratch;
 use crate::process::Process;
 
@@ -153,76 +153,6 @@ impl Client {
     /// A request that may get none, or half of one.
     fn try_request(&self, method: &str, target: &str, form: &str) -> Option<Answer> {
         let address = *self.address.lock().expect("nobody panics with it");
-        let mut stream = TcpStream::connect(address).ok()?;
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .ok()?;
-        write!(
-            stream,
-            "{method} {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
-            form.len()
-        )
-        .ok()?;
-        let mut reader = BufReader::new(stream);
-        let mut line = String::new();
-        reader.read_line(&mut line).ok()?;
-        let status = line.get(9..12)?.parse().ok()?;
-        let mut length = None;
-        let mut index = None;
-        loop {
-            line.clear();
-            reader.read_line(&mut line).ok()?;
-            let Some((name, value)) = line.trim_end().split_once(": ") else {
-                break;
-            };
-            match name.to_ascii_lowercase().as_str() {
-                "content-length" => length = Some(value.parse().ok()?),
-                "x-etcd-index" => index = Some(value.parse().ok()?),
-                _ => {}
-            }
-        }
-        let mut body = vec![0; length?];
-        reader.read_exact(&mut body).ok()?;
-        Some(Answer {
-            status,
-            index,
-            body: String::from_utf8_lossy(&body).into_owned(),
-        })
-    }
-}
-
-/// A whole answer.
-#[derive(Clone, Debug)]
-struct Answer {
-    /// The status.
-    status: u16,
-    index: Option<u64>,
-    /// The body.
-    body: String,
-}
-
-impl Answer {
-    /// The header `X-Etcd-Index`.
-    fn index(&self) -> u64 {
-        self.index.expect("an answer of the keys API has an index")
-    }
-
-    /// A text field of the document's node.
-    fn field(&self, name: &str) -> String {
-        let document = self.document();
-        document["node"][name]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
-    }
-
-    /// A number of the document's node.
-    fn number(&self, name: &str) -> u64 {
-        self.document()["node"][name].as_u64().unwrap_or_default()
-    }
-
-    fn document(&self) -> serde_json::Value {
-        serde_json::from_str(&self.body).expect("a JSON document")
+        ask(address, method, target, form).ok()
     }
 }
