@@ -345,3 +345,51 @@ fn a_leader_whose_disk_hangs_hands_over() {
     beats(&mut world, 2);
     assert!(told(&world));
 }
+
+/// A leader dies before it answers, the next one answers an election later and dies too: who leads
+/// then has seen it, and ends the key no sooner than its client may expect.
+#[test]
+fn a_time_to_live_counts_from_the_answer_of_a_leader_that_is_gone() {
+    const TTL: Duration = Duration::from_secs(10);
+    const ELECTION: Duration = Duration::from_secs(2);
+    let mut world = follower();
+    let stamp = ClusterTime(1 << 40);
+    let granting = Entry {
+        id: id(2, 1),
+        stamp,
+        payload: Payload::Command(set("/a", Some(TTL)).into()),
+    };
+    world.receive(1, 1, append(id(1, 1), vec![granting], 1));
+    world.poll();
+    world.now = world.now + ELECTION;
+    let first = Entry {
+        id: id(3, 2),
+        stamp: stamp + ELECTION,
+        payload: Payload::Empty,
+    };
+    world.receive(2, 2, append(id(2, 1), vec![first], 3));
+    world.poll();
+    assert_eq!(world.replica.store().key_count(), 1, "answered now");
+    let answered = world.now;
+
+    world.now = world.now + Duration::from_secs(3);
+    world.poll();
+    world.receive(1, 3, MessageBody::PreVoteReply { granted: true });
+    world.poll();
+    world.receive(1, 3, MessageBody::VoteReply { granted: true });
+    world.poll();
+    assert!(world.replica.raft().is_leader());
+    while world.replica.store().key_count() > 0 {
+        world.now = world.now + Duration::from_millis(50);
+        let through = world.replica.status().last.index;
+        let outcome = AppendOutcome::Matched { through };
+        world.receive(1, 3, MessageBody::AppendReply { outcome, round: 0 });
+        world.poll();
+    }
+    let lived = world.now.since(answered);
+    assert!(lived >= TTL, "it lived {lived:?}");
+    assert!(
+        lived <= TTL + Duration::from_millis(500),
+        "it lived {lived:?}"
+    );
+}
