@@ -525,6 +525,10 @@ impl Replica {
                 self.store.reconfigure(entry.id, entry.stamp, configuration);
                 Ok(Body::Done)
             }
+            Payload::Renew { since } => {
+                self.store.grant_anew(entry.id, entry.stamp, *since);
+                Ok(Body::Done)
+            }
             Payload::Empty => {
                 self.store.skip(entry.id, entry.stamp);
                 Ok(Body::Done)

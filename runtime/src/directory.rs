@@ -9,7 +9,7 @@
 //! tables.<gen>/  the table store: the last checkpoint
 //! wal/           the log since then, at least
 //! history/       closed slices of history
-//! incoming/      slices of a snapshot that is still arriving; its tables are of the next generation
+//! incoming/      slices of a snapshot that arrives; its tables are of the next generation
 //! reserve        room given back when the disk is full
 //! ```
 

@@ -4,6 +4,9 @@
 //! These machines have no world in common with the replicas, and so a small one of their own.
 //! Whatever is under way waits in a list, and the seed picks what happens next: every order can
 //! occur, and letters outlive the disks that wrote them.
+//!
+//! Now and then an old disk is put back after its place was taken (P8). That is a known limit: two
+//! clusters may then claim one disk, and not all are born. What still holds is looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +39,7 @@ pub fn found(seed: Seed) -> (u64, Verdict) {
     for cluster in 0..CLUSTERS {
         let mut draw = seed.draw(Purpose::Birth, cluster, 0);
         let mut founding = Founding::new(&mut draw);
+        founding.returns = seed.draw(Purpose::Birth, cluster, 1).one_in(4);
         let verdict = founding.run(&mut draw);
         events += founding.events;
         if verdict.is_err() {
@@ -55,6 +59,11 @@ struct Founding {
     wipes: u64,
     wipes_left: u64,
     crashes_left: u64,
+    /// P8: disks that were taken out, and where they had been.
+    shelf: Vec<(usize, Founder, BirthState)>,
+    /// P8: one of those may be put back; whether that has happened.
+    returns: bool,
+    returned: bool,
     /// Every record that was ever on a disk.
     held: BTreeSet<(DiskId, u128)>,
     now: Instant,
@@ -111,6 +120,9 @@ impl Founding {
             wipes,
             wipes_left: wipes,
             crashes_left: draw.below(4),
+            shelf: Vec::new(),
+            returns: false,
+            returned: false,
             held: BTreeSet::new(),
             now,
             events: 0,
@@ -144,8 +156,16 @@ impl Founding {
                 let place = born.filter(|_| draw.percent(50)).unwrap_or(place);
                 let formatted = self.wipes - self.wipes_left;
                 let member = &mut self.members[place];
-                member.own = founder(place, formatted);
-                member.disk = BirthState::default();
+                let own = std::mem::replace(&mut member.own, founder(place, formatted));
+                let disk = std::mem::take(&mut member.disk);
+                self.shelf.push((place, own, disk));
+                self.restart(place)
+            }
+            0 if self.returns && !self.shelf.is_empty() => {
+                let (place, own, disk) = self.shelf.remove(draw.place(self.shelf.len()));
+                let member = &mut self.members[place];
+                (member.own, member.disk) = (own, disk);
+                self.returned = true;
                 self.restart(place)
             }
             1 if self.crashes_left > 0 => {
@@ -335,7 +355,7 @@ impl Founding {
     }
 
     /// Nobody serves with a record that some disk in it never held, and no two with different
-    /// records that share a disk.
+    /// records that share a disk: unless an old disk was put back, which nobody can know (P8).
     fn is_sound(&self) -> Verdict {
         let born = |member: &Member| member.born.clone();
         let born: BTreeSet<_> = self.members.iter().filter_map(born).collect();
@@ -346,6 +366,9 @@ impl Founding {
             ensure(missing.is_none(), ID, &[], || {
                 format!("born with {record:?}, which {missing:?} never held")
             })?;
+            if self.returned {
+                continue;
+            }
             for other in born.iter().filter(|other| *other != record) {
                 let shared = record.founders.iter().find(|one| other.names(one.disk));
                 ensure(shared.is_none(), ID, &[], || {
@@ -359,7 +382,7 @@ impl Founding {
     /// With one wipe at most: everybody is born with one record, but for whom it leaves out, and
     /// those are told.
     fn is_complete(&self) -> Verdict {
-        if self.wipes - self.wipes_left > 1 {
+        if self.wipes - self.wipes_left > 1 || self.returned {
             return Ok(());
         }
         let Some(record) = self.members.iter().find_map(|member| member.born.as_ref()) else {

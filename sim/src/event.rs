@@ -1,7 +1,7 @@
 //! What can be due.
 
 use quorate_core::store::{Response, SliceId};
-use quorate_core::{LogId, RequestError, WatchId};
+use quorate_core::{LogId, RequestError, RequestId, WatchId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::client::digest;
@@ -111,6 +111,12 @@ pub enum Event {
         operation: u64,
         attempt: u64,
     },
+    /// A member learns that a client has lost its patience.
+    Cancel {
+        seat: usize,
+        incarnation: u64,
+        request: RequestId,
+    },
     /// A client opens a watch.
     Open { client: usize, stream: u64 },
     /// A watcher has read on.
@@ -143,6 +149,7 @@ impl Event {
             | Self::SnapshotTold { seat, .. }
             | Self::SnapshotAgain { seat, .. }
             | Self::Switched { seat, .. }
+            | Self::Cancel { seat, .. }
             | Self::GaveUp { seat, .. } => Some(seat),
             Self::Piece { .. }
             | Self::Watchdog
@@ -190,6 +197,7 @@ impl Event {
             Self::SnapshotAgain { seat, .. } => (30, seat as u64),
             Self::Switched { seat, .. } => (31, seat as u64),
             Self::Watchdog => (32, 0),
+            Self::Cancel { seat, .. } => (33, seat as u64),
             Self::Strike { number, .. } => (12, number as u64),
             Self::KillLeader { .. } => (13, 0),
             Self::Unfull { seat } => (14, seat as u64),
@@ -222,6 +230,7 @@ impl Event {
             | Self::Switched { incarnation, .. } => *incarnation,
             Self::Piece { transfer } => *transfer,
             Self::SnapshotStored { number, .. } => *number,
+            Self::Cancel { request, .. } => request.0,
             Self::SnapshotTold {
                 last, delivered, ..
             } => (last.index.0 << 1) | u64::from(*delivered),

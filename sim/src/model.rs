@@ -132,6 +132,10 @@ impl Model {
                 self.expire(*limit);
                 None
             }
+            Payload::Renew { since } => {
+                self.renew(*since);
+                None
+            }
             Payload::Command(command) => Some(self.command(command)),
         };
         self.requests.forget(stamp, &self.settings);
@@ -423,6 +427,28 @@ impl Model {
                 self.remove(&path, Action::Expire);
                 left -= 1;
             }
+        }
+    }
+
+    /// What was granted since then is granted anew.
+    fn renew(&mut self, since: ClusterTime) {
+        let recent = self
+            .leased()
+            .filter(|(_, _, lease)| lease.deadline.since(since) >= lease.granted)
+            .filter(|(_, _, lease)| lease.deadline >= since);
+        let renewed: Vec<_> = recent
+            .map(|(path, node, lease)| {
+                let deadline = self.clock + lease.granted;
+                let lease = Some(Lease { deadline, ..lease });
+                let node = Node {
+                    lease,
+                    ..node.clone()
+                };
+                (path.clone(), node)
+            })
+            .collect();
+        for (path, node) in renewed {
+            self.write(&path, Some(node));
         }
     }
 
@@ -830,5 +856,19 @@ mod tests {
             .collect();
         assert_eq!(gone, ["/first", "/second"]);
         assert_eq!(model.revision(), 5);
+    }
+
+    #[test]
+    fn what_was_granted_last_is_granted_anew() {
+        let mut model = Model::new();
+        put(&mut model, 0, "/old", Some(9));
+        put(&mut model, 1_000_000_000, "/new", Some(9));
+        let since = ClusterTime(1_000_000_000);
+        model.apply(ClusterTime(4_000_000_000), &Payload::Renew { since });
+        let deadlines: Vec<_> = model
+            .leased()
+            .map(|(_, _, lease)| lease.deadline.0)
+            .collect();
+        assert_eq!(deadlines, [13_000_000_000, 9_000_000_000]);
     }
 }

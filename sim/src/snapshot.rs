@@ -84,10 +84,12 @@ impl Parcel {
             if is_there {
                 continue;
             }
-            // Unlisted until the tables list it, so it need not appear in one piece.
-            disk.allocate(name, bytes.len() as u64)?;
-            disk.write_at(name, 0, bytes)?;
-            disk.sync(name)?;
+            // In one piece: a checkpoint may be about to list a slice of that name.
+            let part = "slice.part";
+            disk.allocate(part, bytes.len() as u64)?;
+            disk.write_at(part, 0, bytes)?;
+            disk.sync(part)?;
+            disk.rename(part, name)?;
         }
         disk.sync_dir()
     }

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::mem;
 
-use crate::ids::{LogId, NodeId, Term};
+use crate::ids::{Index, LogId, NodeId, Term};
 use crate::output::{HardState, PeerFault};
 use crate::raft::progress::Progress;
 use crate::raft::quorum::{self, VoteResult};
@@ -317,8 +317,31 @@ impl Raft {
             self.timers
                 .set(Timer::Transfer, now + self.config.election_timeout);
         }
-        let entry = self.next_entry(now, Payload::Empty);
+        let entry = self.next_entry(now, self.opening_payload());
         self.lead_entry(now, entry);
+    }
+
+    /// What a new leader's first entry says. What older terms left, and may not have committed, is
+    /// committed by it at the earliest (Raft §5.4.2): whoever is granted a time to live there will
+    /// not be told before.
+    ///
+    /// Check-quorum ends a leadership that commits nothing, so what is much older than the end of
+    /// the log was committed long ago, even where this member was not told: after a restart it
+    /// knows of no more than its checkpoint holds.
+    fn opening_payload(&self) -> Payload {
+        let Some(last) = self.log.get(self.log.last().index) else {
+            return Payload::Empty;
+        };
+        let window = 2 * self.config.election_timeout;
+        let first = (self.committed.0 + 1..=last.id.index.0)
+            .rev()
+            .map(|index| self.log.get(Index(index)).expect("after what is committed"))
+            .take_while(|entry| entry.stamp + window >= last.stamp)
+            .filter(|entry| matches!(&entry.payload, Payload::Command(c) if c.grants()))
+            .last();
+        first.map_or(Payload::Empty, |entry| Payload::Renew {
+            since: entry.stamp,
+        })
     }
 
     /// Enters a later term. What waits to be said in the old one is no longer true to say.

@@ -36,6 +36,13 @@ pub enum Payload {
     },
     /// Who votes from here on: in force on append (Raft §6).
     Configuration(Arc<Configuration>),
+    /// As [`Empty`](Self::Empty), where older terms left what gives nodes a time to live: that time
+    /// counts from this entry for all that was granted since then. Nobody was told of it before,
+    /// unless an older leader committed it, and then a little more does no harm.
+    Renew {
+        /// The stamp of the first such entry.
+        since: ClusterTime,
+    },
 }
 
 /// An immutable batch of entries: contiguous indexes, terms that never fall.
@@ -55,7 +62,7 @@ impl Entry {
 impl Payload {
     fn weight(&self) -> usize {
         match self {
-            Self::Empty | Self::Expire { .. } => 0,
+            Self::Empty | Self::Expire { .. } | Self::Renew { .. } => 0,
             Self::Command(command) => command.weight(),
             Self::Configuration(configuration) => {
                 configuration.members().count() * size_of::<u64>()

@@ -94,7 +94,10 @@ impl Configurations {
             Payload::Configuration(configuration) => {
                 self.append(entry.id.index, configuration.clone());
             }
-            Payload::Empty | Payload::Command(_) | Payload::Expire { .. } => {}
+            Payload::Empty
+            | Payload::Command(_)
+            | Payload::Expire { .. }
+            | Payload::Renew { .. } => {}
         }
     }
 

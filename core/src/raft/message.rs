@@ -246,6 +246,7 @@ fn check_entries(previous: LogId, entries: &[Entry]) -> Result<(), &'static str>
             }
             Payload::Configuration(_)
             | Payload::Empty
+            | Payload::Renew { .. }
             | Payload::Command(_)
             | Payload::Expire { .. } => {}
         }

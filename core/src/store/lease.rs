@@ -4,6 +4,7 @@
 //! clock: a lease whose deadline has passed stays until an entry of the log ends it.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,31 @@ impl Leases {
             row.deadline
         );
         ledger.change(RowKey::Lease(id), Some(Row::Lease(row)), None);
+    }
+
+    /// Lets what was granted at `since` or later last as long as if it were granted at `now`.
+    pub(super) fn grant_anew(&mut self, ledger: &mut Ledger, since: ClusterTime, now: ClusterTime) {
+        let is_recent = |row: &LeaseRow| row.deadline >= since + row.granted;
+        let recent = self.rows.iter().filter(|(_, row)| is_recent(row));
+        let ids: BTreeMap<Path, LeaseId> =
+            recent.map(|(&id, row)| (row.path.clone(), id)).collect();
+        let due = self
+            .due
+            .iter()
+            .filter(|(_, _, path)| ids.contains_key(path));
+        let due: Vec<_> = due.cloned().collect();
+        for (deadline, created, path) in due {
+            self.due.remove(&(deadline, created, path.clone()));
+            let row = self
+                .rows
+                .get_mut(&ids[&path])
+                .expect("what is due has a row");
+            let old = row.clone();
+            row.deadline = now + row.granted;
+            self.due.insert((row.deadline, created, path.clone()));
+            let (old, new) = (Row::Lease(old), Row::Lease(row.clone()));
+            ledger.change(RowKey::Lease(ids[&path]), Some(old), Some(new));
+        }
     }
 
     /// Puts a saved row back; `false` where one is there.

@@ -206,6 +206,14 @@ impl Store {
         self.finish();
     }
 
+    /// Counts the time to live of what was granted since then from this entry: a new leader's first
+    /// one, which is the first that can commit it.
+    pub fn grant_anew(&mut self, id: LogId, stamp: ClusterTime, since: ClusterTime) {
+        self.begin(id, stamp);
+        self.leases.grant_anew(&mut self.ledger, since, stamp);
+        self.finish();
+    }
+
     /// Passes over an entry that asks nothing of the store: time passes all the same.
     pub fn skip(&mut self, id: LogId, stamp: ClusterTime) {
         self.begin(id, stamp);

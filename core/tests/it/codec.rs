@@ -122,6 +122,12 @@ fn payloads() -> Vec<(&'static str, Payload)> {
         ("Empty", Payload::Empty),
         ("Expire", Payload::Expire { limit: 256 }),
         (
+            "Renew",
+            Payload::Renew {
+                since: ClusterTime(300),
+            },
+        ),
+        (
             "Configuration",
             Payload::Configuration(Arc::new(configuration)),
         ),

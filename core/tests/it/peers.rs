@@ -262,6 +262,75 @@ fn what_was_committed_before_leadership_was_lost_is_answered() {
     assert_eq!(world.passed_on().len(), 1);
 }
 
+/// What a dead leader left is told to nobody before the next one commits it, and so counts from
+/// there.
+#[test]
+fn a_new_leader_grants_anew_what_it_may_be_the_first_to_commit() {
+    let ttl = Duration::from_secs(60);
+    let entry_with = |index, seconds: u64, command: Command| Entry {
+        id: id(index, 1),
+        stamp: ClusterTime(seconds * 1_000_000_000),
+        payload: Payload::Command(command.into()),
+    };
+    let mut world = World::open(3, |_| {});
+    let entries = vec![
+        entry_with(1, 10, set("/told", Some(ttl))),
+        entry_with(2, 10, set("/plain", None)),
+        entry_with(3, 10, set("/long-ago", Some(ttl))),
+        entry_with(4, 19, set("/first", Some(ttl))),
+        entry_with(5, 20, set("/second", Some(ttl))),
+    ];
+    world.receive(1, 1, append(LogId::ZERO, entries, 1));
+    world.poll();
+    world.now = world.now + Duration::from_secs(9);
+    for body in [
+        MessageBody::PreVoteReply { granted: true },
+        MessageBody::VoteReply { granted: true },
+    ] {
+        world.poll();
+        world.receive(2, 2, body);
+    }
+    world.poll();
+    let outcome = AppendOutcome::Matched { through: Index(6) };
+    world.receive(2, 2, MessageBody::AppendReply { outcome, round: 0 });
+    world.poll();
+    let raft = world.replica.raft();
+    let opening = raft.entry(Index(6)).expect("its first entry").clone();
+    let since = ClusterTime(19_000_000_000);
+    assert_eq!(opening.payload, Payload::Renew { since });
+    let store = world.replica.store();
+    let left = |path: &str| {
+        let path = Path::new(path.as_bytes()).expect("a clean path");
+        let lease = store.get(&path, false).expect("it is there").node.lease;
+        lease.expect("it has one").deadline.since(opening.stamp)
+    };
+    assert_eq!((left("/first"), left("/second")), (ttl, ttl));
+    assert!(left("/told") < ttl && left("/long-ago") < ttl);
+}
+
+#[test]
+fn a_new_leader_grants_nothing_where_nothing_was_left() {
+    let mut world = World::open(3, |_| {});
+    let entries = vec![entry(1, 1), entry(2, 1)];
+    world.receive(1, 1, append(LogId::ZERO, entries, 1));
+    world.poll();
+    world.now = world.now + Duration::from_secs(9);
+    for body in [
+        MessageBody::PreVoteReply { granted: true },
+        MessageBody::VoteReply { granted: true },
+    ] {
+        world.poll();
+        world.receive(2, 2, body);
+    }
+    world.poll();
+    let opening = world
+        .replica
+        .raft()
+        .entry(Index(3))
+        .expect("its first entry");
+    assert_eq!(opening.payload, Payload::Empty);
+}
+
 #[test]
 fn a_stopping_member_does_not_wait_for_what_it_will_not_do() {
     let mut world = World::open(1, |_| {});

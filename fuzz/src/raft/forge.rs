@@ -126,7 +126,10 @@ fn near_payload(payload: &Payload) -> Payload {
             near(&mut command);
             Payload::Command(command.into())
         }
-        Payload::Empty | Payload::Expire { .. } | Payload::Configuration(_) => payload.clone(),
+        Payload::Empty
+        | Payload::Expire { .. }
+        | Payload::Configuration(_)
+        | Payload::Renew { .. } => payload.clone(),
     }
 }
 

@@ -195,8 +195,8 @@ impl World {
             .receive(now, from, message);
     }
 
-    /// One of the snapshots that member `at` was asked to send. One in four never starts, one in four
-    /// breaks off.
+    /// One of the snapshots that member `at` was asked to send. One in four never starts, one in
+    /// four breaks off.
     fn snapshot(&mut self, at: usize, fate: u8) {
         let now = self.now;
         let Some((to, snapshot)) = self.members[at].take_wanted() else {

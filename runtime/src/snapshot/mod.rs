@@ -9,9 +9,9 @@
 //! | `build.rs` | new tables beside the old ones, verified before anybody hears of them |
 //! | `frames.rs` | frames on a stream |
 //!
-//! Invariants: nobody holds a snapshot in memory, only a few frames; what arrives counts for nothing
-//! before all of it has proved itself; the tables in use are untouched until the log's thread
-//! switches to the new ones, in one step.
+//! Invariants: nobody holds a snapshot in memory, only a few frames; what arrives counts for
+//! nothing before all of it has proved itself; the tables in use are untouched until the log's
+//! thread switches to the new ones, in one step.
 
 mod build;
 mod frames;

@@ -195,7 +195,10 @@ impl Witness {
         let index = header.index();
         let own = ledger.get(index).is_some_and(|entry| match &entry.payload {
             Payload::Command(committed) => as_asked(committed) == **command,
-            Payload::Empty | Payload::Expire { .. } | Payload::Configuration(_) => false,
+            Payload::Empty
+            | Payload::Expire { .. }
+            | Payload::Configuration(_)
+            | Payload::Renew { .. } => false,
         });
         ensure(own, "L3", &[seat], || {
             format!("n{seat} answers {command:?} with index {index}, which is another entry's")

@@ -315,7 +315,9 @@ pub fn in_force(
     let entries = ledger.iter().rev().skip_while(|e| e.id.index > start.index);
     let mut changes = entries.filter_map(|entry| match &entry.payload {
         Payload::Configuration(configuration) => Some(&**configuration),
-        Payload::Empty | Payload::Command(_) | Payload::Expire { .. } => None,
+        Payload::Empty | Payload::Command(_) | Payload::Expire { .. } | Payload::Renew { .. } => {
+            None
+        }
     });
     let due = changes.next().unwrap_or(founders);
     ensure(shown == due, "R12", &[seat], || {

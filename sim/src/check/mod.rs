@@ -63,6 +63,8 @@ pub struct Checks {
     founders: Configuration,
     /// The longest step of a clock.
     grain: Duration,
+    /// What a new leader looks back over for times to live (T1).
+    window: Duration,
 }
 
 /// What the checks remember of a node.
@@ -87,9 +89,10 @@ struct Seat {
 }
 
 impl Checks {
-    /// Checks of the nodes that `founders` names, whose clocks have no steps longer than `grain`.
+    /// Checks of the nodes that `founders` names, whose clocks have no steps longer than `grain`,
+    /// and which look back over `window` when they begin to lead.
     #[must_use]
-    pub fn new(on: bool, founders: Configuration, grain: Duration) -> Self {
+    pub fn new(on: bool, founders: Configuration, grain: Duration, window: Duration) -> Self {
         let seats = founders.voters.len();
         Self {
             on,
@@ -104,6 +107,7 @@ impl Checks {
             seats: vec![Seat::default(); seats],
             founders,
             grain,
+            window,
         }
     }
 
@@ -415,7 +419,8 @@ impl Checks {
                     let previous = change.previous.as_ref();
                     let lease = previous.and_then(|node| node.lease);
                     let lease = lease.expect("only what has a lease expires in the model");
-                    ttl::expired(&change.path, lease, &self.ledger, entry, self.grain)?;
+                    let (grain, window) = (self.grain, self.window);
+                    ttl::expired(&change.path, lease, &self.ledger, entry, grain, window)?;
                 }
             }
         }

@@ -30,7 +30,9 @@ pub fn stamps(before: Option<&Committed>, entry: &Committed, grain: Duration) ->
 }
 
 /// `expiry` removed what had been granted `lease`. Each leader in between may have measured wrongly
-/// by a `grain`.
+/// by a `grain`. What was committed by a later leader than the one that stamped it counts from that
+/// leader's first entry, where it was stamped within `window` of the end of the log then: nobody
+/// was told of it before.
 ///
 /// # Errors
 /// T1: too early, in true time.
@@ -40,9 +42,18 @@ pub fn expired(
     ledger: &Ledger,
     expiry: &Committed,
     grain: Duration,
+    window: Duration,
 ) -> Verdict {
     let granting = ledger.get(lease.by).expect("granted by a committed entry");
-    let lived = expiry.committed.since(granting.stamped);
+    let committing = committing(granting, ledger, window);
+    // A time to live that is shorter than a failover may be over before that: then its end stands
+    // in the log before the next leader's first entry.
+    let begun = if committing.id.index < expiry.id.index {
+        committing
+    } else {
+        granting
+    };
+    let lived = expiry.committed.since(begun.stamped);
     let leaders = expiry.id.term.0 - granting.id.term.0 + 1;
     let error = grain * u32::try_from(leaders).unwrap_or(u32::MAX);
     ensure(lived + error >= lease.granted, "T1", &[], || {
@@ -51,6 +62,23 @@ pub fn expired(
             lease.granted, granting.id, expiry.id
         )
     })
+}
+
+/// The entry that committed `granting`: itself, or the first one of a later leader.
+fn committing<'a>(granting: &'a Committed, ledger: &'a Ledger, window: Duration) -> &'a Committed {
+    if granting.committed_in == granting.id.term {
+        return granting;
+    }
+    let mut index = granting.id.index;
+    let mut last = granting;
+    while let Some(entry) = ledger.get(index.next()) {
+        if entry.id.term == granting.committed_in {
+            let is_recent = granting.stamp + window >= last.stamp;
+            return if is_recent { entry } else { granting };
+        }
+        (index, last) = (entry.id.index, entry);
+    }
+    granting
 }
 
 /// When a working majority has been at work since a moment at which cluster time was `clock`.
@@ -175,13 +203,8 @@ mod tests {
         let path = Path::root().child(b"a");
         let at = |time, grain| {
             let expiry = committed(2, 0, 0, time);
-            expired(
-                &path,
-                lease(50),
-                &ledger,
-                &expiry,
-                Duration::from_nanos(grain),
-            )
+            let (grain, window) = (Duration::from_nanos(grain), Duration::ZERO);
+            expired(&path, lease(50), &ledger, &expiry, grain, window)
         };
         assert_eq!(at(150, 0), Ok(()));
         assert_eq!(
@@ -190,6 +213,31 @@ mod tests {
             "no clock measures what is finer than its steps"
         );
         assert_eq!(id_of(&at(149, 0)), "T1");
+    }
+
+    #[test]
+    fn t1_early_for_who_was_told_by_the_next_leader() {
+        let of_term = |index, term, stamp, time| {
+            let mut entry = committed(index, stamp, time, time + 20);
+            entry.id.term = Term(term);
+            entry
+        };
+        let path = Path::root().child(b"a");
+        let at = |time: u64, window: u64| {
+            let mut ledger = Ledger::default();
+            let mut granting = of_term(1, 1, 10, 100);
+            granting.committed_in = Term(2);
+            ledger.push(granting);
+            ledger.push(of_term(2, 1, 15, 105));
+            ledger.push(of_term(3, 2, 70, 160));
+            let expiry = of_term(4, 2, 0, time - 20);
+            let window = Duration::from_nanos(window);
+            expired(&path, lease(50), &ledger, &expiry, Duration::ZERO, window)
+        };
+        assert_eq!(at(210, 5), Ok(()));
+        assert_eq!(id_of(&at(209, 5)), "T1");
+        assert_eq!(at(150, 4), Ok(()), "long before the end of the log");
+        assert_eq!(id_of(&at(149, 4)), "T1");
     }
 
     #[test]

@@ -118,7 +118,12 @@ impl World {
                 .map(|n| Client::new(n, &options))
                 .collect(),
             paths: options.mix.paths(seed),
-            checks: Checks::new(checks, birth.configuration(), grain(&options.dials)),
+            checks: Checks::new(
+                checks,
+                birth.configuration(),
+                grain(&options.dials),
+                2 * options.config.election_timeout,
+            ),
             counters: Counters::default(),
             issued: 0,
             watches: 0,
@@ -263,6 +268,11 @@ impl World {
             Event::SnapshotAgain { seat, parcel } => self.snapshot_again(seat, parcel),
             Event::Switched { seat, incarnation } => self.switched(seat, incarnation),
             Event::Watchdog => self.watch_over(),
+            Event::Cancel {
+                seat,
+                incarnation,
+                request,
+            } => self.cancel(seat, incarnation, request),
             Event::Start { seat } => self.start(seat),
             Event::Started { seat, incarnation } => self.started(seat, incarnation),
             Event::FailStart { seat, incarnation } => {

@@ -268,16 +268,31 @@ impl World {
             self.counters.count(Fault::K2);
         }
         self.follow(client, operation, step)?;
+        let incarnation = self.nodes[seat].incarnation;
         for request in open.into_iter().filter(|_| patience) {
-            let Some(process) = self.nodes[seat].process_mut() else {
-                break;
-            };
-            if process.requests.contains_key(&request) {
-                process.cancelled.insert(request);
-                self.input(seat, Input::Cancel { request })?;
-            }
+            self.queue.push(
+                self.now,
+                Event::Cancel {
+                    seat,
+                    incarnation,
+                    request,
+                },
+            );
         }
         Ok(())
+    }
+
+    /// A member learns that nobody waits for the answer to a request any more.
+    pub(super) fn cancel(&mut self, seat: usize, incarnation: u64, request: RequestId) -> Verdict {
+        if !self.is(seat, incarnation) {
+            return Ok(());
+        }
+        let process = self.nodes[seat].process_mut().expect("this incarnation");
+        if !process.requests.contains_key(&request) {
+            return Ok(());
+        }
+        process.cancelled.insert(request);
+        self.input(seat, Input::Cancel { request })
     }
 
     /// What a member has taken in of this try and not answered.

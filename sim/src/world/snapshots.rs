@@ -20,6 +20,9 @@ use crate::tables::remove_slices;
 /// So often a stream that is cut waits for the network before it gives up.
 const STALLS_MAX: u32 = 3;
 
+/// The names of looks at forked disks around installs.
+const INSTALLS: u64 = 1 << 40;
+
 /// A snapshot on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct Transfer {
@@ -83,7 +86,7 @@ impl World {
         let Some(parcel) = transfer.parcel else {
             return self.begin_transfer(number);
         };
-        if transfer.arrived || !self.is(to, transfer.receiver) {
+        if transfer.arrived || !self.is(to, transfer.receiver) || self.is_storing(to) {
             return self.fail_transfer(number);
         }
         let cut = self.network.cut(self.now, from, to, SNAPSHOT);
@@ -236,6 +239,13 @@ impl World {
         Ok(())
     }
 
+    /// Whether a snapshot is being put on disk: one at a time, or a slice that both hold would be
+    /// counted on before it is durable.
+    fn is_storing(&self, seat: usize) -> bool {
+        let process = self.nodes[seat].process();
+        process.is_some_and(|process| !process.storing.is_empty())
+    }
+
     /// A snapshot has arrived: its slices are put on disk, and its rows beside the tables.
     fn put_on_disk(
         &mut self,
@@ -350,7 +360,7 @@ impl World {
 
     /// N4: an old snapshot arrives once more.
     pub(super) fn snapshot_again(&mut self, seat: usize, parcel: usize) -> Verdict {
-        if self.nodes[seat].process().is_none() {
+        if self.nodes[seat].process().is_none() || self.is_storing(seat) {
             return Ok(());
         }
         self.counters.count(Fault::N4);
@@ -378,7 +388,7 @@ impl World {
         process.switching = Some((parcel, write));
         let at = self.now + self.disk_latency(seat, Pace::sync_latency) * 2;
         self.queue.push(at, Event::Switched { seat, incarnation });
-        Ok(())
+        self.look_at_forks(INSTALLS | (2 * self.installed))
     }
 
     /// They are, durably: now the log.
@@ -404,7 +414,9 @@ impl World {
         self.installed += 1;
         self.checks.switched(seat, parcel.tables.applied);
         self.sweep_slices(seat);
-        self.kick_log(seat)
+        let count = INSTALLS | (2 * self.installed + 1);
+        self.kick_log(seat)?;
+        self.look_at_forks(count)
     }
 
     /// Unlinks the slices that nothing lists.

@@ -70,7 +70,10 @@ impl World {
             }
             Fault::P5 if self.nodes[seat].process().is_some() => {
                 self.counters.count(fault);
-                self.nodes[seat].paused_until = self.now + process::pause(unit, &mut draw);
+                // A machine that is suspended meanwhile stays so.
+                let until = self.now + process::pause(unit, &mut draw);
+                let node = &mut self.nodes[seat];
+                node.paused_until = node.paused_until.max(until);
             }
             Fault::C5 => {
                 let seat = self.leader().filter(|_| draw.percent(60)).unwrap_or(seat);
@@ -80,7 +83,7 @@ impl World {
                 self.counters.count(fault);
                 // Longer than it takes to elect another, mostly.
                 let span = process::pause(unit, &mut draw) + unit;
-                let until = self.now + span;
+                let until = (self.now + span).max(self.nodes[seat].paused_until);
                 self.nodes[seat].clock.suspend(self.now, until);
                 self.nodes[seat].paused_until = until;
                 // It does not know how long it was gone, and nobody can tell it at once.
@@ -301,12 +304,17 @@ impl World {
         );
     }
 
-    /// R11: what if all lost power now?
+    /// Now and then all might lose power.
     pub(super) fn fork(&mut self, count: u64) -> Verdict {
         if self.heal.is_some() {
             return Ok(());
         }
         self.schedule_fork(count + 1);
+        self.look_at_forks(count)
+    }
+
+    /// R11: what if all lost power now, for the `count`-th time?
+    pub(super) fn look_at_forks(&self, count: u64) -> Verdict {
         if !self.checks.are_on() {
             return Ok(());
         }
