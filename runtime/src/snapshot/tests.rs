@@ -363,7 +363,15 @@ fn a_full_disk_refuses_and_a_new_start_sweeps() {
     let (sender, receiver) = (Sender::new(100), Receiver::new());
     receiver.room.set(false);
     let runtime = runtime();
-    assert!(!runtime.block_on(send(&sender, &Cut::never(&receiver))));
+    let source = sender.source();
+    let start = source.header().next(0, &[]);
+    let frames = source.frames(start, Vec::new());
+    let mut frames: Vec<_> = frames.map(|frame| frame.expect("readable")).collect();
+    frames.insert(0, SnapshotFrame::Header(source.header().clone()));
+    let frames = frames.iter().map(codec::encode_snapshot).collect();
+    let replies = runtime.block_on(converse(&receiver, frames));
+    let refused = SnapshotReply::Refused(SnapshotRefusal::Disk);
+    assert_eq!(replies.last(), Some(&refused));
     assert_eq!(receiver.leavings(), [] as [std::path::PathBuf; 0]);
     receiver.room.set(true);
     assert!(runtime.block_on(send(&sender, &Cut::never(&receiver))));
@@ -421,7 +429,9 @@ fn lies_are_refused() {
             rows[place].1 = Value::from("another");
             Some(SnapshotFrame::Rows(rows))
         }
-        other => Some(other),
+        SnapshotFrame::Header(_) | SnapshotFrame::Slice { .. } | SnapshotFrame::End { .. } => {
+            Some(frame)
+        }
     });
     let changed_slice = whole(&|_, frame| match frame {
         SnapshotFrame::Slice {
@@ -433,7 +443,10 @@ fn lies_are_refused() {
             offset,
             bytes: Value::from(vec![7; bytes.len()]),
         }),
-        other => Some(other),
+        SnapshotFrame::Header(_)
+        | SnapshotFrame::Slice { .. }
+        | SnapshotFrame::Rows(_)
+        | SnapshotFrame::End { .. } => Some(frame),
     });
     let lies = [
         ("no header", whole(&|_, frame| Some(frame)).split_off(1)),
