@@ -346,8 +346,8 @@ fn a_leader_whose_disk_hangs_hands_over() {
     assert!(told(&world));
 }
 
-/// A leader dies before it answers, the next one answers an election later and dies too: who leads
-/// then has seen it, and ends the key no sooner than its client may expect.
+/// A leader dies before it answers, the next one answers an election later and dies too: the log
+/// says so, and whoever leads then ends the key no sooner than its client may expect.
 #[test]
 fn a_time_to_live_counts_from_the_answer_of_a_leader_that_is_gone() {
     const TTL: Duration = Duration::from_secs(10);
@@ -365,7 +365,7 @@ fn a_time_to_live_counts_from_the_answer_of_a_leader_that_is_gone() {
     let first = Entry {
         id: id(3, 2),
         stamp: stamp + ELECTION,
-        payload: Payload::Empty,
+        payload: Payload::Renew { since: stamp },
     };
     world.receive(2, 2, append(id(2, 1), vec![first], 3));
     world.poll();
