@@ -365,7 +365,7 @@ fn a_time_to_live_counts_from_the_answer_of_a_leader_that_is_gone() {
     let first = Entry {
         id: id(3, 2),
         stamp: stamp + ELECTION,
-        payload: Payload::Empty,
+        payload: Payload::Renew { since: stamp },
     };
     world.receive(2, 2, append(id(2, 1), vec![first], 3));
     world.poll();
