@@ -23,7 +23,7 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 /// Asked for what needs a quorum, a member without one says so in time, as etcd does.
 fn assert_refuses(address: SocketAddr, method: &str, form: &str) {
     let asked = Instant::now();
-    let answer = ask(address, method, "/v2/keys/k", form).expect("an answer");
+    let answer = ask(address, method, "/v2/keys/other", form).expect("an answer");
     let took = asked.elapsed();
     assert_eq!(answer.status, 500, "{answer:?}");
     let document = answer.document();
@@ -78,11 +78,6 @@ async fn a_minority_refuses_what_needs_a_quorum_and_tells_how_old_the_rest_is() 
         cluster.run(other);
         cluster.serves(other).await;
         cluster.leader().await;
-        cluster.agreement().await;
-        // What was refused after so long may have been done: it is told apart from `1` by a write.
-        let leader = cluster.leader().await;
-        let answer = cluster.ask(leader, "PUT", "/v2/keys/k", "value=1").await;
-        assert!(answer.status < 300, "{answer:?}");
         cluster.agreement().await;
     }
 }
