@@ -263,7 +263,7 @@ fn a_slow_disk_makes_nothing_expire_early_for_who_counts_from_the_answer() {
     const SYNC: Duration = Duration::from_millis(150);
     let mut solo = Solo::new(Config::default());
     solo.pass(SECOND);
-    solo.put(1, "/quick", Some(SECOND + SYNC));
+    solo.put(1, "/quick", Some(SECOND + 3 * SYNC));
     solo.manual = true;
     solo.put(2, "/slow", Some(SECOND));
     let seq = solo.writes[0];

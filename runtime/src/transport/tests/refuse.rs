@@ -246,10 +246,10 @@ async fn garbage_on_a_stream_ends_the_connection() {
         until(|| a.refused("malformed", "this") == count).await;
         assert!(!words.is_empty());
     }
-    // A stream both ways has no use yet; a second one for messages never has.
+    // A stream both ways is for snapshots, and a second one for messages never is.
     let (connection, hello) = rogue.greet(&a).await;
     hello.expect("let in");
-    say(&connection, b"s").await;
+    say(&connection, b"x").await;
     until(|| a.refused("malformed", "this") == 9).await;
     let (connection, hello) = rogue.greet(&a).await;
     hello.expect("let in");
