@@ -14,8 +14,9 @@ use crate::raft::Forwarded;
 use crate::store::{ClientRequest, Command, RequestKey};
 use crate::time::{Duration, Instant};
 
-/// After so many attempts the pause between two does not grow any more.
-const DOUBLINGS_MAX: u32 = 4;
+/// So often the pause between two attempts doubles. Seldom: a client waits for a few election
+/// timeouts, and what was lost on the way is to be tried again within them.
+const DOUBLINGS_MAX: u32 = 1;
 
 /// The writes of this member's clients that it does not lead.
 ///
@@ -291,7 +292,7 @@ mod tests {
         let mut forwards = forwards(1);
         let timeout = Config::default().election_timeout;
         let mut now = Instant(0);
-        for doublings in [0, 1, 2, 3, 4, 4] {
+        for doublings in [0, 1, 1, 1] {
             assert_eq!(forwards.next(now, LEADER, 0, 9).len(), 1);
             let due = now + timeout * (1 << doublings);
             assert_eq!(forwards.deadline(), Some(due));
