@@ -3,33 +3,31 @@
 mod checkpoint;
 mod expiry;
 mod forward;
+mod leader;
 mod requests;
 mod rounds;
+mod shutdown;
 mod snapshot;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use checkpoint::Schedule;
 use expiry::Expiry;
-use forward::{Dropped, Forwards};
+use forward::{Fate, Forwards};
 use requests::{Proposal, Requests};
 use rounds::Rounds;
 
 use crate::birth::BirthRecord;
 use crate::config::Config;
-use crate::ids::{Index, LogId, NodeId, RequestId, Term, WatchId, WriteSeq};
+use crate::ids::{Index, LogId, NodeId, RequestId, WatchId, WriteSeq};
 use crate::input::Input;
 use crate::output::{EndReason, HardState, Output, RequestError};
-use crate::raft::{
-    Configuration, Entry, MessageBody, Payload, Raft, RaftOpening, RaftOutput, Status,
-};
+use crate::raft::{Configuration, Entry, Payload, Raft, RaftOpening, RaftOutput, Status};
 use crate::rng::Rng;
 use crate::store::{
-    Body, ClientRequest, Command, Consistency, Header, Query, Refusal, Response, Store, StoreError,
-    WatchOutput, Watches,
+    Body, Consistency, Header, Query, Response, Store, StoreError, WatchOutput, Watches,
 };
 use crate::time::Instant;
 
@@ -264,20 +262,6 @@ impl Replica {
         timers.into_iter().flatten().min()
     }
 
-    /// After [`Input::Shutdown`]: whether everything begun is finished. A checkpoint that fails is
-    /// not waited for: the log has what it would hold.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.stopping
-            && self.outbox.is_empty()
-            && !self.watches.has_work()
-            && self.drain_until.is_none()
-            && self.requests.proposals() == 0
-            && self.raft.is_settled()
-            && !self.schedule.in_flight()
-            && (self.schedule.is_failing() || !self.schedule.is_behind())
-    }
-
     /// The member at this moment. Changes nothing.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -327,36 +311,6 @@ impl Replica {
         self.requests.questions() + self.rounds.len()
     }
 
-    fn on_propose(&mut self, now: Instant, request: RequestId, command: Command) {
-        if self.stopping {
-            return self.reply(request, Err(RequestError::Stopping));
-        }
-        if self.writes() >= self.config.proposals_max {
-            return self.reply(request, Err(RequestError::Busy));
-        }
-        let command = Arc::new(command);
-        // Whoever takes over from this leader shall have it.
-        if self.raft.is_handing_over() {
-            return self.forward(request, command);
-        }
-        let payload = Payload::Command(command.clone());
-        match self.raft.propose(now, payload) {
-            Ok(at) => self.requests.proposed(at, request, command),
-            Err(RequestError::NotLeader { .. }) => self.forward(request, command),
-            Err(error) => self.reply(request, Err(error)),
-        }
-    }
-
-    /// Another member has to put this into the log, if there is room for it to wait here.
-    fn forward(&mut self, request: RequestId, command: Arc<Command>) {
-        let bytes = self.forwards.bytes();
-        if bytes > 0 && bytes + command.weight() > self.config.uncommitted_bytes_max {
-            self.reply(request, Err(RequestError::Busy));
-        } else {
-            self.forwards.add(request, command);
-        }
-    }
-
     fn on_read(&mut self, now: Instant, request: RequestId, query: Query) {
         if self.stopping {
             return self.reply(request, Err(RequestError::Stopping));
@@ -380,10 +334,10 @@ impl Replica {
         let not_leader = Err(RequestError::NotLeader { leader });
         let result = if self.requests.cancel_proposal(request) {
             Err(RequestError::Dropped)
-        } else if let Some(dropped) = self.forwards.cancel(request) {
-            match dropped {
-                Dropped::NeverSent => not_leader,
-                Dropped::Unknown => Err(RequestError::Dropped),
+        } else if let Some(fate) = self.forwards.cancel(request) {
+            match fate {
+                Fate::NotDone => not_leader,
+                Fate::Unknown => Err(RequestError::Dropped),
             }
         } else if self.rounds.cancel(request) {
             not_leader
@@ -413,54 +367,6 @@ impl Replica {
             .checkpointed(applied, self.config.history_hot_bytes);
         self.checkpointed = applied;
         self.raft.trim(applied.index.next());
-    }
-
-    fn on_shutdown(&mut self, now: Instant) {
-        if self.stopping {
-            return;
-        }
-        self.stopping = true;
-        self.drain_until = Some(now + 2 * self.config.election_timeout);
-        self.raft.retire(now);
-        let questions = self.rounds.take().chain(self.requests.drop_questions());
-        for request in questions.collect::<Vec<_>>() {
-            self.reply(request, Err(RequestError::Stopping));
-        }
-        self.watches.stop(&self.store);
-        self.drop_arrived();
-    }
-
-    /// While stopping: takes in nothing more once all writes are answered, or patience is over.
-    fn maybe_close(&mut self, now: Instant) {
-        let Some(until) = self.drain_until else {
-            return;
-        };
-        if self.writes() > 0 && now < until {
-            return;
-        }
-        self.drain_until = None;
-        for request in self.forwards.requests() {
-            let result = match self.forwards.cancel(request) {
-                Some(Dropped::NeverSent) => Err(RequestError::Stopping),
-                Some(Dropped::Unknown) | None => Err(RequestError::Dropped),
-            };
-            self.reply(request, result);
-        }
-        self.raft.shutdown(now);
-        if !self.raft.is_leader() {
-            self.drop_proposals();
-        }
-    }
-
-    fn drop_proposals(&mut self) {
-        for request in self.requests.drop_proposals() {
-            self.reply(request, Err(RequestError::Dropped));
-        }
-    }
-
-    /// Whether this member is stopping and takes in nothing more.
-    const fn is_closed(&self) -> bool {
-        self.stopping && self.drain_until.is_none()
     }
 
     /// Handles what Raft says to the rest of the replica; passes on what it says to the world.
@@ -555,36 +461,6 @@ impl Replica {
         }
     }
 
-    /// This can no longer be committed where it stood in the log: it is proposed again, by whoever
-    /// leads now.
-    fn propose_anew(&mut self, request: RequestId, command: Arc<Command>) {
-        if self.is_closed() {
-            self.reply(request, Err(RequestError::Stopping));
-        } else {
-            self.forwards.add(request, command);
-        }
-    }
-
-    /// Answers those who waited for the first entry with this request id.
-    fn reply_forwarded(
-        &mut self,
-        now: Instant,
-        id: &ClientRequest,
-        result: &Result<Body, StoreError>,
-    ) {
-        let is_expired = matches!(result, Err(error) if matches!(error.reason, Refusal::Expired));
-        let is_own = self.forwards.is_own(id);
-        for request in self.forwards.applied(id) {
-            if is_expired && is_own {
-                // The client does not know of the id: one of several attempts came too late, and
-                // what became of the others is forgotten.
-                self.reply(request, Err(RequestError::Dropped));
-            } else {
-                self.reply_applied(now, request, result.clone());
-            }
-        }
-    }
-
     fn reply_applied(
         &mut self,
         now: Instant,
@@ -597,62 +473,6 @@ impl Replica {
             Err(error) => Err(RequestError::Store { header, error }),
         };
         self.reply(request, result);
-    }
-
-    /// Passes writes on to the leader; where that is this member by now, proposes them itself.
-    /// Whether there were any.
-    fn pass_on(&mut self, now: Instant) -> bool {
-        if self.forwards.deadline().is_none_or(|due| due > now) {
-            return false;
-        }
-        let Some(leader) = self.leader_to_ask() else {
-            return false;
-        };
-        let (bytes_max, count_max) = (self.config.batch_bytes_max, self.config.batch_entries_max);
-        let requests = self.forwards.next(now, leader, bytes_max, count_max);
-        if leader.1 != self.raft.id() {
-            self.tell(leader.1, MessageBody::Propose { requests });
-            return true;
-        }
-        let due = now + self.config.heartbeat_interval;
-        for forwarded in requests {
-            let payload = Payload::Command(forwarded.command);
-            if self.raft.propose(now, payload).is_err() {
-                self.forwards.refused(RequestId(forwarded.ticket), due);
-            }
-        }
-        true
-    }
-
-    /// Asks the leader from where on the questions that wait may be answered. Whether there was
-    /// something to ask.
-    fn ask_leader(&mut self, now: Instant) -> bool {
-        let Some(leader) = self.leader_to_ask() else {
-            return false;
-        };
-        let Some(nonce) = self.rounds.next(now, leader) else {
-            return false;
-        };
-        if leader.1 != self.raft.id() {
-            self.tell(leader.1, MessageBody::ReadIndex { nonce });
-        } else if self.raft.read_index(RequestId(nonce)).is_err() {
-            self.rounds.refused(now + self.config.heartbeat_interval);
-        }
-        true
-    }
-
-    fn tell(&mut self, to: NodeId, body: MessageBody) {
-        let message = self.raft.message_to(to, body);
-        self.outbox.push_back(Output::Send { to, message });
-    }
-
-    /// The leader, if it can be asked for anything now: perhaps this member itself.
-    fn leader_to_ask(&self) -> Option<(Term, NodeId)> {
-        let leader = match self.raft.is_leader() {
-            true => (!self.raft.is_handing_over()).then_some(self.raft.id()),
-            false => self.raft.leader_to_ask(),
-        };
-        leader.map(|leader| (self.raft.hard_state().term, leader))
     }
 
     /// Answers one question that has what it waited for; whether there was one.

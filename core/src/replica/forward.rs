@@ -46,13 +46,14 @@ struct Open {
     key: RequestKey,
     due: Instant,
     attempts: u32,
+    fate: Fate,
 }
 
-/// A request that nobody waits for any more.
+/// What may have become of a write that has no answer yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dropped {
-    /// No other member has ever heard of it.
-    NeverSent,
+pub(super) enum Fate {
+    /// It is in no log, or where it can never be committed.
+    NotDone,
     /// It may be in the log.
     Unknown,
 }
@@ -73,8 +74,13 @@ impl Forwards {
         }
     }
 
-    /// Takes a write in. One without an id gets one of this process.
-    pub(super) fn add(&mut self, request: RequestId, command: Arc<Command>) {
+    /// Takes in a write of this fate so far. One without an id gets one of this process, and has
+    /// not been done.
+    pub(super) fn add(&mut self, request: RequestId, command: Arc<Command>, fate: Fate) {
+        assert!(
+            fate == Fate::NotDone || command.client.is_some(),
+            "request {request} could be applied twice"
+        );
         let command = self.named(command);
         let id = command.client.as_ref().expect("just named");
         let key = RequestKey::of(id);
@@ -87,6 +93,7 @@ impl Forwards {
             key,
             due,
             attempts: 0,
+            fate,
         };
         let before = self.open.insert(request, open);
         assert!(before.is_none(), "request {request} came twice");
@@ -121,7 +128,10 @@ impl Forwards {
                 command: open.command.clone(),
             });
             let doublings = open.attempts.min(DOUBLINGS_MAX);
-            self.schedule(request, now + self.patience * (1 << doublings), true);
+            self.schedule(request, now + self.patience * (1 << doublings));
+            let open = self.open.get_mut(&request).expect("it is due");
+            open.attempts += 1;
+            open.fate = Fate::Unknown;
         }
         batch
     }
@@ -129,7 +139,7 @@ impl Forwards {
     /// The leader would not take it: to be passed on again at `due`.
     pub(super) fn refused(&mut self, request: RequestId, due: Instant) {
         if self.open.contains_key(&request) {
-            self.schedule(request, due, false);
+            self.schedule(request, due);
         }
     }
 
@@ -137,7 +147,7 @@ impl Forwards {
     pub(super) fn hurry(&mut self) {
         let requests: Vec<_> = self.due.iter().map(|&(_, request)| request).collect();
         for request in requests {
-            self.schedule(request, Instant::default(), false);
+            self.schedule(request, Instant::default());
         }
     }
 
@@ -159,7 +169,7 @@ impl Forwards {
     }
 
     /// Nobody waits for it any more; `None` where it is not here.
-    pub(super) fn cancel(&mut self, request: RequestId) -> Option<Dropped> {
+    pub(super) fn cancel(&mut self, request: RequestId) -> Option<Fate> {
         let open = self.forget(request)?;
         if let Some(requests) = self.awaited.get_mut(&open.key) {
             requests.remove(&request);
@@ -167,10 +177,7 @@ impl Forwards {
                 self.awaited.remove(&open.key);
             }
         }
-        Some(match open.attempts {
-            0 => Dropped::NeverSent,
-            _ => Dropped::Unknown,
-        })
+        Some(open.fate)
     }
 
     /// All of them, oldest first.
@@ -211,11 +218,10 @@ impl Forwards {
         })
     }
 
-    fn schedule(&mut self, request: RequestId, due: Instant, is_attempt: bool) {
+    fn schedule(&mut self, request: RequestId, due: Instant) {
         let open = self.open.get_mut(&request).expect("it is open");
         self.due.remove(&(open.due, request));
         open.due = due;
-        open.attempts += u32::from(is_attempt);
         self.due.insert((due, request));
     }
 
@@ -254,7 +260,7 @@ mod tests {
     fn forwards(count: u64) -> Forwards {
         let mut forwards = Forwards::new(&Config::default(), 7);
         for request in 1..=count {
-            forwards.add(RequestId(request), command(None));
+            forwards.add(RequestId(request), command(None), Fate::NotDone);
         }
         forwards
     }
@@ -306,8 +312,8 @@ mod tests {
     fn an_answer_goes_to_all_who_asked_with_one_id() {
         let mut forwards = forwards(0);
         let id = ClientRequest::Opaque("x".into());
-        forwards.add(RequestId(1), command(Some(id.clone())));
-        forwards.add(RequestId(2), command(Some(id.clone())));
+        forwards.add(RequestId(1), command(Some(id.clone())), Fate::NotDone);
+        forwards.add(RequestId(2), command(Some(id.clone())), Fate::NotDone);
         assert_eq!(forwards.applied(&numbered(1)), [].into());
         assert_eq!(forwards.applied(&id), [RequestId(1), RequestId(2)].into());
         assert_eq!((forwards.len(), forwards.bytes()), (0, 0));
@@ -318,9 +324,9 @@ mod tests {
     fn what_is_answered_is_acknowledged() {
         let mut forwards = forwards(3);
         forwards.applied(&numbered(2));
-        forwards.add(RequestId(4), command(None));
+        forwards.add(RequestId(4), command(None), Fate::NotDone);
         forwards.applied(&numbered(1));
-        forwards.add(RequestId(5), command(None));
+        forwards.add(RequestId(5), command(None), Fate::NotDone);
         let batch = forwards.next(Instant(0), LEADER, 1 << 20, 9);
         let acked: Vec<_> = batch
             .iter()
@@ -335,12 +341,15 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_learns_whether_it_was_passed_on() {
+    fn who_gives_up_learns_whether_it_may_be_done() {
         let mut forwards = forwards(2);
+        let hidden = command(Some(ClientRequest::Opaque("x".into())));
+        forwards.add(RequestId(3), hidden, Fate::Unknown);
         forwards.next(Instant(0), LEADER, 0, 1);
-        assert_eq!(forwards.cancel(RequestId(1)), Some(Dropped::Unknown));
-        assert_eq!(forwards.cancel(RequestId(2)), Some(Dropped::NeverSent));
+        assert_eq!(forwards.cancel(RequestId(1)), Some(Fate::Unknown));
+        assert_eq!(forwards.cancel(RequestId(2)), Some(Fate::NotDone));
         assert_eq!(forwards.cancel(RequestId(2)), None);
+        assert_eq!(forwards.cancel(RequestId(3)), Some(Fate::Unknown));
         assert_eq!(forwards.bytes(), 0);
     }
 }

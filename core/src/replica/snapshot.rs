@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use super::forward::Fate;
 use super::requests::Proposal;
 use super::{Replica, configuration_of};
 use crate::output::{Output, RequestError};
@@ -53,9 +54,9 @@ impl Replica {
         self.schedule.superseded();
         self.watches.replaced(&self.store);
         for Proposal { request, command } in self.requests.hidden(last.index) {
-            // One with an id finds its answer in the snapshot, if it has one.
+            // One with an id finds its answer in the snapshot, if it has one there.
             match command.client {
-                Some(_) => self.forwards.add(request, command),
+                Some(_) => self.forwards.add(request, command, Fate::Unknown),
                 None => self.reply(request, Err(RequestError::Dropped)),
             }
         }

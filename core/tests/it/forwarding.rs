@@ -168,15 +168,8 @@ fn a_new_leader_proposes_what_it_would_have_passed_on() {
     let mut world = World::open(3, |_| {});
     world.propose(1, set("/a", None));
     world.poll();
-    world.now = world.replica.deadline().expect("an election timeout");
-    world.poll();
-    world.receive(1, 1, MessageBody::PreVoteReply { granted: true });
-    world.poll();
-    world.receive(1, 1, MessageBody::VoteReply { granted: true });
-    world.poll();
-    let outcome = AppendOutcome::Matched { through: Index(2) };
-    world.receive(1, 1, MessageBody::AppendReply { outcome, round: 0 });
-    world.poll();
+    world.elect(1, 1);
+    world.matched(1, 1, 2);
     assert_eq!(outcomes(&world), [(1, Ok(()))]);
 }
 
@@ -372,13 +365,7 @@ fn a_time_to_live_counts_from_the_answer_of_a_leader_that_is_gone() {
     assert_eq!(world.replica.store().key_count(), 1, "answered now");
     let answered = world.now;
 
-    world.now = world.now + Duration::from_secs(3);
-    world.poll();
-    world.receive(1, 3, MessageBody::PreVoteReply { granted: true });
-    world.poll();
-    world.receive(1, 3, MessageBody::VoteReply { granted: true });
-    world.poll();
-    assert!(world.replica.raft().is_leader());
+    world.elect(1, 3);
     while world.replica.store().key_count() > 0 {
         world.now = world.now + Duration::from_millis(50);
         let through = world.replica.status().last.index;

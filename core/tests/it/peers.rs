@@ -54,17 +54,29 @@ impl World {
     pub(crate) fn leader() -> Self {
         let mut world = Self::open(3, |_| {});
         world.poll();
-        world.now = world.replica.deadline().expect("an election timeout");
-        world.poll();
-        world.receive(1, 1, MessageBody::PreVoteReply { granted: true });
-        world.poll();
-        world.receive(1, 1, MessageBody::VoteReply { granted: true });
-        world.poll();
-        let outcome = AppendOutcome::Matched { through: Index(1) };
-        world.receive(1, 1, MessageBody::AppendReply { outcome, round: 0 });
-        world.poll();
+        world.elect(1, 1);
+        world.matched(1, 1, 1);
         assert_eq!(world.replica.status().committed, Index(1));
         world
+    }
+
+    /// Waits for the longest of election timeouts; member `voter` lets this one lead `term`.
+    pub(crate) fn elect(&mut self, voter: u8, term: u64) {
+        self.now = self.now + 2 * Config::default().election_timeout;
+        self.poll();
+        self.receive(voter, term, MessageBody::PreVoteReply { granted: true });
+        self.poll();
+        self.receive(voter, term, MessageBody::VoteReply { granted: true });
+        self.poll();
+        assert!(self.replica.raft().is_leader());
+    }
+
+    /// Member `from` has this leader's log through `through`.
+    pub(crate) fn matched(&mut self, from: u8, term: u64, through: u64) {
+        let through = Index(through);
+        let outcome = AppendOutcome::Matched { through };
+        self.receive(from, term, MessageBody::AppendReply { outcome, round: 0 });
+        self.poll();
     }
 
     pub(crate) fn node(&self, number: u8) -> NodeId {
@@ -282,18 +294,8 @@ fn a_new_leader_grants_anew_what_it_may_be_the_first_to_commit() {
     ];
     world.receive(1, 1, append(LogId::ZERO, entries, 1));
     world.poll();
-    world.now = world.now + Duration::from_secs(9);
-    for body in [
-        MessageBody::PreVoteReply { granted: true },
-        MessageBody::VoteReply { granted: true },
-    ] {
-        world.poll();
-        world.receive(2, 2, body);
-    }
-    world.poll();
-    let outcome = AppendOutcome::Matched { through: Index(6) };
-    world.receive(2, 2, MessageBody::AppendReply { outcome, round: 0 });
-    world.poll();
+    world.elect(2, 2);
+    world.matched(2, 2, 6);
     let raft = world.replica.raft();
     let opening = raft.entry(Index(6)).expect("its first entry").clone();
     let since = ClusterTime(19_000_000_000);
@@ -314,15 +316,7 @@ fn a_new_leader_grants_nothing_where_nothing_was_left() {
     let entries = vec![entry(1, 1), entry(2, 1)];
     world.receive(1, 1, append(LogId::ZERO, entries, 1));
     world.poll();
-    world.now = world.now + Duration::from_secs(9);
-    for body in [
-        MessageBody::PreVoteReply { granted: true },
-        MessageBody::VoteReply { granted: true },
-    ] {
-        world.poll();
-        world.receive(2, 2, body);
-    }
-    world.poll();
+    world.elect(2, 2);
     let opening = world
         .replica
         .raft()

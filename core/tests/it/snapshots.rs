@@ -283,6 +283,41 @@ fn a_snapshot_hides_the_fate_of_a_proposal() {
     assert_eq!(replies, [(RequestId(1), Err(&RequestError::Dropped))]);
 }
 
+/// One with an id is passed on again, but it may be in the snapshot: whoever gives up waiting for
+/// it is not told that it was not done.
+#[test]
+fn a_snapshot_hides_the_fate_of_a_proposal_with_an_id() {
+    use quorate_core::store::{ClientRequest, Command};
+
+    for stops in [false, true] {
+        let mut world = World::leader();
+        let client = Some(ClientRequest::Opaque("id".into()));
+        let command = Command {
+            client,
+            ..set("/mine", None)
+        };
+        world.propose(1, command);
+        world.poll();
+        // Nobody leads whom it could be passed on to.
+        world.receive(2, 2, MessageBody::PreVoteReply { granted: false });
+        world.poll();
+        world.step(Input::SnapshotReceived { store: store(8) });
+        world.poll();
+        assert_eq!((world.replies().count(), world.passed_on().len()), (0, 0));
+        if stops {
+            world.step(Input::Shutdown);
+            world.now = world.now + 2 * Config::default().election_timeout;
+            world.step(Input::Deadline);
+        } else {
+            let request = RequestId(1);
+            world.step(Input::Cancel { request });
+        }
+        world.poll();
+        let replies: Vec<_> = world.replies().collect();
+        assert_eq!(replies, [(RequestId(1), Err(&RequestError::Dropped))]);
+    }
+}
+
 /// A leader whose log begins after what member 2 has.
 fn leader_of_a_laggard() -> (World, NodeId) {
     let mut world = World::open(3, |opening| {
@@ -292,15 +327,8 @@ fn leader_of_a_laggard() -> (World, NodeId) {
         opening.log_start = id(50, 1);
         opening.hard_state.term = quorate_core::Term(1);
     });
-    world.poll();
-    world.now = world.replica.deadline().expect("an election timeout");
-    world.poll();
-    world.receive(1, 2, MessageBody::PreVoteReply { granted: true });
-    world.poll();
-    world.receive(1, 2, MessageBody::VoteReply { granted: true });
-    world.poll();
-    let outcome = AppendOutcome::Matched { through: Index(51) };
-    world.receive(1, 2, MessageBody::AppendReply { outcome, round: 0 });
+    world.elect(1, 2);
+    world.matched(1, 2, 51);
     lag(&mut world);
     let laggard = world.node(2);
     (world, laggard)
