@@ -110,6 +110,7 @@ impl World {
         for &seat in &core {
             self.queue.push(self.now, Event::Start { seat });
         }
+        self.lose_patience();
         self.heal = Some(Heal {
             core,
             stage: Stage::Elect,

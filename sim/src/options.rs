@@ -134,6 +134,8 @@ pub struct Options {
     pub think: Duration,
     /// How long a client waits for an answer.
     pub patience: Duration,
+    /// So many times as long does it wait during chaos.
+    pub waits: u32,
     /// Limits and timeouts of the members.
     pub config: Config,
     /// The replicated settings, asked for by the first operation.
@@ -173,6 +175,7 @@ impl Options {
             operations,
             think: Duration::from_nanos(think),
             patience: unit * u32::try_from(size.between(1, 4)).expect("up to 4"),
+            waits: waits(run.profile, &mut draw(8)),
             settings: settings(run.profile, &mut draw(3)),
             segment_bytes: *size.pick(&[4_096, 8_192, 16_384, 65_536]),
             dials: Dials::swarm(&mut draw(4)),
@@ -331,6 +334,24 @@ fn log_bytes(profile: Profile, draw: &mut Draw) -> Option<usize> {
     }
 }
 
+/// How much longer clients wait during chaos: in some runs until a snapshot has come, which hides
+/// what became of what was asked before.
+fn waits(profile: Profile, draw: &mut Draw) -> u32 {
+    match profile {
+        Profile::Snap => *draw.pick(&[1, 1, 10]),
+        Profile::Swarm
+        | Profile::Figure8
+        | Profile::TtlStorm
+        | Profile::WatchChurn
+        | Profile::Powercut
+        | Profile::LongQuiet
+        | Profile::Tiny
+        | Profile::LeaderKiller
+        | Profile::Lease
+        | Profile::Stall => 1,
+    }
+}
+
 fn settings(profile: Profile, draw: &mut Draw) -> Settings {
     let shipped = Settings::default();
     let short = profile == Profile::WatchChurn || draw.percent(40);
@@ -362,7 +383,12 @@ impl fmt::Display for Options {
         writeln!(
             f,
             "run {}: {} members, {} clients, {} operations, one every {:?} each, patience {:?}",
-            self.run, self.members, self.clients, self.operations, self.think, self.patience
+            self.run,
+            self.members,
+            self.clients,
+            self.operations,
+            self.think,
+            self.patience * self.waits
         )?;
         writeln!(f, "faults: {}", self.dials)?;
         writeln!(f, "operations: {}", self.mix)?;

@@ -8,7 +8,7 @@ use super::World;
 use crate::check::linearizability::Asked;
 use crate::check::{Checks, Verdict, Violation};
 use crate::client::{Begun, Pending, Step, digest};
-use crate::clock::nanos;
+use crate::clock::{Time, nanos};
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::node::Caller;
@@ -93,15 +93,42 @@ impl World {
         }
         // Whoever probes for progress waits until the time for that is over.
         let probes = client == self.options.clients;
-        let at = at + self.options.patience * if probes { 100 } else { 1 };
-        self.queue.push(
-            at,
-            Event::Timeout {
-                client,
-                operation,
-                attempt,
-            },
+        let waits = match self.heal {
+            _ if probes => 100,
+            Some(_) => 1,
+            None => self.options.waits,
+        };
+        self.time_out(
+            at + self.options.patience * waits,
+            client,
+            operation,
+            attempt,
         );
+    }
+
+    fn time_out(&mut self, at: Time, client: usize, operation: u64, attempt: u64) {
+        let timeout = Event::Timeout {
+            client,
+            operation,
+            attempt,
+        };
+        self.queue.push(at, timeout);
+    }
+
+    /// Chaos is over: whoever waits longer than clients do otherwise no longer does.
+    pub(crate) fn lose_patience(&mut self) {
+        if self.options.waits == 1 {
+            return;
+        }
+        let at = self.now + self.options.patience;
+        for client in 0..self.options.clients {
+            if let Some(Pending {
+                operation, attempt, ..
+            }) = self.clients[client].pending
+            {
+                self.time_out(at, client, operation, attempt);
+            }
+        }
     }
 
     pub(super) fn arrive(&mut self, client: usize, operation: u64, attempt: u64) -> Verdict {
@@ -246,14 +273,7 @@ impl World {
         // V5: without faults patience has no end; what a member has taken in it answers.
         if patience && self.heal.is_some() && !open.is_empty() {
             let at = self.now + self.options.patience;
-            self.queue.push(
-                at,
-                Event::Timeout {
-                    client,
-                    operation,
-                    attempt,
-                },
-            );
+            self.time_out(at, client, operation, attempt);
             return Ok(());
         }
         let mut draw = self
