@@ -18,8 +18,9 @@ use crate::v2::date::Calendar;
 use crate::v2::{auth, keys, members, path, stats};
 use crate::{metrics, probes};
 
-/// The largest body read, in bytes.
-const BODY_BYTES_MAX: usize = 10 << 20;
+/// The largest body read, in bytes. An event may have two values of that size, and peers and
+/// snapshots take frames large enough for it.
+pub const BODY_BYTES_MAX: usize = 10 << 20;
 
 /// Bytes of bodies in pieces that are read at one time.
 const BODIES_BYTES_MAX: usize = 256 << 20;

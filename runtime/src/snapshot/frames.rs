@@ -4,8 +4,9 @@ use quorate_core::codec::{self, DecodeError, HEADER_BYTES};
 use quorate_core::snapshot::{SnapshotFrame, SnapshotReply};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The longest frame that is taken: a row alone may be as large as a value, and no larger.
-const FRAME_BYTES_MAX: usize = 16 << 20;
+/// The longest frame that is taken: a row alone may hold an event, which has a value and the one
+/// before it, and nothing larger.
+const FRAME_BYTES_MAX: usize = 32 << 20;
 
 /// Why no frame came.
 #[derive(Debug, thiserror::Error)]

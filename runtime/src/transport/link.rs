@@ -53,7 +53,8 @@ const FORWARD_BYTES: usize = 4 << 20;
 /// The longest frame beside messages, and all of one peer's that wait for the driver: a record of a
 /// few members.
 pub(super) const CONTROL_BYTES: usize = 1 << 20;
-/// The longest forwarded message that is taken. Requests are at most a few MiB.
+/// The longest forwarded message that is taken. A request is at most the 10 MiB that a client may
+/// send, and its path.
 const FORWARD_BYTES_MAX: usize = 16 << 20;
 /// Above the default of 0, for what must not wait.
 const PRIORITY_RAFT: i32 = 1;

@@ -109,7 +109,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "MS", default_value = "1000", value_parser = text::millis)]
     pub election_timeout: Duration,
 
-    /// The largest value a client may write, in bytes.
+    /// The largest value a client may write, in bytes: up to 10 MiB.
     #[arg(long, value_name = "BYTES", default_value = "1572864", value_parser = text::bytes)]
     pub max_request_bytes: u64,
 

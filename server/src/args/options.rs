@@ -7,6 +7,7 @@ use super::UsageError;
 use super::cluster::Cluster;
 use super::flags::{Flags, LocalReads, LogFormat, LogLevel};
 use super::urls::{Listen, client_urls, listens};
+use crate::app::BODY_BYTES_MAX;
 
 /// Smaller segments would be changed more often than written to.
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
@@ -164,7 +165,11 @@ fn check_sizes(flags: &Flags) -> Result<(), UsageError> {
             flags.disk_reserve_bytes,
             0..=RESERVE_BYTES_MAX,
         ),
-        ("max-request-bytes", flags.max_request_bytes, 1..=u64::MAX),
+        (
+            "max-request-bytes",
+            flags.max_request_bytes,
+            1..=BODY_BYTES_MAX as u64,
+        ),
         ("max-connections", flags.max_connections, 1..=u64::MAX),
         (
             "worker-threads",

@@ -150,6 +150,7 @@ fn values_out_of_range_are_refused() {
         ("--worker-threads=999999999999", "must be at most 1024"),
         ("--max-connections=0", "must be at least 1"),
         ("--max-request-bytes=0", "must be at least 1"),
+        ("--max-request-bytes=10485761", "must be at most 10485760"),
         ("--history-events=-1", "expected a number"),
     ] {
         let error = asked(&[flag], &[]).expect_err(flag).to_string();

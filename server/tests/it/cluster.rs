@@ -315,13 +315,19 @@ pub(crate) async fn has(cluster: &Cluster, place: usize, value: &str) -> u64 {
 
 /// Writes through the leader.
 pub(crate) async fn write(cluster: &Cluster, value: &str) {
-    let question = || async {
-        let leader = cluster.leader().await;
-        let form = format!("value={value}");
-        let answer = cluster.ask(leader, "PUT", "/v2/keys/k", &form).await;
-        matches!(answer.status, 200 | 201).then_some(())
-    };
+    let question = || async { put(cluster, cluster.leader().await, value).await };
     cluster.until(value, question).await;
+}
+
+/// Writes through any member.
+pub(crate) async fn write_through(cluster: &Cluster, place: usize, value: &str) {
+    cluster.until(value, || put(cluster, place, value)).await;
+}
+
+async fn put(cluster: &Cluster, place: usize, value: &str) -> Option<()> {
+    let form = format!("value={value}");
+    let answer = cluster.ask(place, "PUT", "/v2/keys/k", &form).await;
+    matches!(answer.status, 200 | 201).then_some(())
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::cluster::{Cluster, has, write};
+use crate::cluster::{Cluster, has, write, write_through};
 
 /// So little log that a few writes are too much for it.
 const SHORT_LOG: &[&str] = &[
@@ -14,21 +14,27 @@ const SHORT_LOG: &[&str] = &[
 
 /// A cluster of three, and one of its followers, which is down and needs a snapshot.
 async fn with_laggard() -> (Cluster, usize) {
-    let mut cluster = Cluster::start(3, SHORT_LOG).await;
-    write(&cluster, "old").await;
+    behind(SHORT_LOG, "old", &"x".repeat(16 << 10)).await
+}
+
+/// The same; members have `flags`, one value is `old`, and `filler` makes the log long.
+async fn behind(flags: &[&str], old: &str, filler: &str) -> (Cluster, usize) {
+    let mut cluster = Cluster::start(3, flags).await;
+    write(&cluster, old).await;
     let laggard = (cluster.leader().await + 1) % 3;
-    has(&cluster, laggard, "old").await;
+    has(&cluster, laggard, old).await;
     let reached = number(&cluster, laggard, "last").await;
     cluster.kill(laggard);
-    outrun(&cluster, reached).await;
+    outrun(&cluster, laggard, reached, filler).await;
     (cluster, laggard)
 }
 
-/// Writes until the leader's log begins after `reached`.
-async fn outrun(cluster: &Cluster, reached: u64) {
-    let filler = "x".repeat(16 << 10);
+/// Writes, through both others, until the leader's log begins after `reached`.
+async fn outrun(cluster: &Cluster, laggard: usize, reached: u64, filler: &str) {
     let write = || async {
-        write(cluster, &filler).await;
+        for other in [(laggard + 1) % 3, (laggard + 2) % 3] {
+            write_through(cluster, other, filler).await;
+        }
         let leader = cluster.leader().await;
         (number(cluster, leader, "first").await > reached + 1).then_some(())
     };
@@ -101,6 +107,20 @@ async fn a_member_that_lags_behind_the_log_gets_a_snapshot() {
         );
     }
     assert!(!all_logs(&cluster).contains("panicked"));
+}
+
+/// An event has the value before it, too; a snapshot has events, and what was answered to requests.
+#[tokio::test]
+async fn the_largest_values_there_may_be_reach_a_laggard() {
+    let largest = (10 << 20) - "value=".len();
+    let mut flags = SHORT_LOG.to_vec();
+    flags.push("--max-request-bytes=10MiB");
+    let (mut cluster, laggard) = behind(&flags, &"o".repeat(largest), &"x".repeat(largest)).await;
+    cluster.run(laggard);
+    write(&cluster, "new").await;
+    has(&cluster, laggard, "new").await;
+    agree(&cluster).await;
+    assert!(cluster.log(laggard).contains("a snapshot begins to arrive"));
 }
 
 #[tokio::test]
