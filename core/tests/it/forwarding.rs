@@ -8,7 +8,11 @@ use crate::peers::{World, append, entry, id, set};
 
 /// Member 0 of three, which follows member 1 in term 1 and has applied its first entry.
 fn follower() -> World {
-    let mut world = World::open(3, |_| {});
+    follower_of_seed(1)
+}
+
+fn follower_of_seed(seed: u64) -> World {
+    let mut world = World::open(3, |opening| opening.seed = seed);
     world.receive(1, 1, append(Default::default(), vec![entry(1, 1)], 1));
     world.poll();
     world.outputs.clear();
@@ -241,6 +245,51 @@ fn a_follower_answers_from_the_index_its_leader_vouched_for() {
     let next = asked(&world);
     assert_eq!(next.1, 2, "the second question has a round of its own");
     assert_ne!(next.0, Some(nonce));
+}
+
+/// What the process before was told, or did, must not be taken for this one's.
+#[test]
+fn each_process_of_a_member_names_what_it_asks_for_otherwise() {
+    let names = |seed| {
+        let mut world = follower_of_seed(seed);
+        read(&mut world, 1);
+        world.propose(2, set("/a", None));
+        world.poll();
+        let write = world.passed_on().remove(0);
+        (asked(&world).0, write.command.client.clone())
+    };
+    let (first, second) = (names(1), names(2));
+    assert_eq!(first, names(1), "drawn from the seed alone");
+    assert_ne!(first.0, second.0);
+    assert_ne!(first.1, second.1);
+}
+
+/// Its client knows of no id, and of no earlier attempt: the outcome is unknown to it.
+#[test]
+fn an_own_id_that_has_expired_is_an_unknown_outcome() {
+    let mut world = follower();
+    world.propose(1, set("/a", None));
+    world.poll();
+    let own = world.passed_on().remove(0);
+    let Some(ClientRequest::Numbered { client, .. }) = own.command.client else {
+        panic!("not named: {own:?}");
+    };
+    let later = Command {
+        client: Some(ClientRequest::Numbered {
+            client,
+            sequence: 2,
+            acked: 1,
+        }),
+        ..set("/b", None)
+    };
+    let later = Forwarded {
+        ticket: 2,
+        command: later.into(),
+    };
+    let entries = vec![entry_of(&later, 2, 1), entry_of(&own, 3, 1)];
+    world.receive(1, 1, append(id(1, 1), entries, 3));
+    world.poll();
+    assert_eq!(outcomes(&world), [(1, Err(RequestError::Dropped))]);
 }
 
 /// A question outlives the leader it was put to.
