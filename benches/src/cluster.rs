@@ -25,6 +25,14 @@ impl Cluster {
         Self::start(&quorate_binary()?, "quorate", flags)
     }
 
+    /// Starts three members of another build of this project.
+    ///
+    /// # Errors
+    /// If they do not answer within 30 seconds.
+    pub fn build(program: &Path, name: &str) -> io::Result<Self> {
+        Self::start(program, name, &[])
+    }
+
     /// Starts three members of the etcd of this machine, if there is one.
     ///
     /// # Errors

@@ -29,6 +29,15 @@ impl Server {
         Self::start(quorate_binary()?, name, arguments)
     }
 
+    /// Starts another build of this project's server.
+    ///
+    /// # Errors
+    /// If it does not answer within 30 seconds.
+    pub fn build(program: &Path, name: &str) -> io::Result<Self> {
+        let arguments = vec!["--name=bench".to_owned()];
+        Self::start(program.to_owned(), name, arguments)
+    }
+
     /// Starts the etcd of this machine, if there is one.
     ///
     /// # Errors
