@@ -90,6 +90,9 @@ pub enum MessageBody {
     ReadIndex {
         /// Names the question: unlike any that this member asked before, also before a restart.
         nonce: u64,
+        /// Whether the sender counts: it remembers all its votes, and so vouches that it has not
+        /// voted in a later term when it asked.
+        counts: bool,
     },
     /// The answer to [`ReadIndex`](Self::ReadIndex): the sender still led after it came.
     ReadIndexReply {
@@ -298,7 +301,7 @@ impl fmt::Display for MessageBody {
             Self::TimeoutNow => write!(f, "timeout now"),
             Self::Propose { requests } => write!(f, "propose {}", requests.len()),
             Self::ProposeRefused { tickets } => write!(f, "{} refused", tickets.len()),
-            Self::ReadIndex { nonce } => write!(f, "read index? {nonce:x}"),
+            Self::ReadIndex { nonce, .. } => write!(f, "read index? {nonce:x}"),
             Self::ReadIndexReply { nonce, index } => write!(f, "read index {nonce:x}: {index}"),
         }
     }

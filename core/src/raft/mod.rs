@@ -170,9 +170,9 @@ impl Raft {
                     self.outputs.push_back(RaftOutput::Refused { tickets });
                 }
             }
-            MessageBody::ReadIndex { nonce } => {
+            MessageBody::ReadIndex { nonce, counts } => {
                 if self.observe_term(now, term) {
-                    self.on_read_index(from, nonce);
+                    self.on_read_index(from, nonce, counts);
                 }
             }
             MessageBody::ReadIndexReply { nonce, index } => {
@@ -236,6 +236,16 @@ impl Raft {
         }
         leadership.reads.push(Asker::Own(request));
         Ok(())
+    }
+
+    /// What to ask the leader instead, where another member leads.
+    #[must_use]
+    pub fn read_index_question(&self, nonce: u64) -> MessageBody {
+        MessageBody::ReadIndex {
+            nonce,
+            // One that may have forgotten a vote cannot vouch for a leader (DESIGN.md §6).
+            counts: self.held.is_none(),
+        }
     }
 
     /// The leader, if that is another member and may be told something now: what is said of a term

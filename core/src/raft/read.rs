@@ -157,11 +157,24 @@ impl Raft {
 
     /// A peer asks for its clients. Who does not lead, or will not for long, does not answer: the
     /// peer learns of the next leader, and asks that one.
-    pub(super) fn on_read_index(&mut self, from: NodeId, nonce: u64) {
+    ///
+    /// Whoever asks in this term had not voted in a later one when it asked, which was after its
+    /// clients did. Where it is a quorum together with this member, nobody else can have been
+    /// elected before that: the question itself is the round.
+    pub(super) fn on_read_index(&mut self, from: NodeId, nonce: u64, counts: bool) {
+        let is_round = counts && self.has_committed_in_term() && {
+            let agrees = |node| node == self.id || node == from;
+            quorum::reached(self.configurations.in_force(), agrees)
+        };
         if let RoleState::Leader(leadership) = &mut self.role
             && !self.stopping
         {
-            leadership.reads.push(Asker::Peer(from, nonce));
+            if is_round {
+                let (term, index) = (self.hard_state.term, self.committed);
+                self.hold(from, term, MessageBody::ReadIndexReply { nonce, index });
+            } else {
+                leadership.reads.push(Asker::Peer(from, nonce));
+            }
         }
     }
 

@@ -86,7 +86,7 @@ impl Replica {
             return false;
         };
         if leader.1 != self.raft.id() {
-            self.tell(leader.1, MessageBody::ReadIndex { nonce });
+            self.tell(leader.1, self.raft.read_index_question(nonce));
         } else if self.raft.read_index(RequestId(nonce)).is_err() {
             self.rounds.refused(now + self.config.heartbeat_interval);
         }

@@ -93,7 +93,13 @@ fn bodies() -> Vec<(&'static str, MessageBody)> {
                 tickets: vec![7, 300],
             },
         ),
-        ("ReadIndex", MessageBody::ReadIndex { nonce: u64::MAX }),
+        (
+            "ReadIndex",
+            MessageBody::ReadIndex {
+                nonce: u64::MAX,
+                counts: true,
+            },
+        ),
         (
             "ReadIndexReply",
             MessageBody::ReadIndexReply {

@@ -41,7 +41,7 @@ fn read(world: &mut World, request: u64) {
 /// The name of the last question to the leader, and how often there was one.
 fn asked(world: &World) -> (Option<u64>, usize) {
     let nonces = world.sent().filter_map(|message| {
-        let MessageBody::ReadIndex { nonce } = message.body else {
+        let MessageBody::ReadIndex { nonce, .. } = message.body else {
             return None;
         };
         Some(nonce)
@@ -172,7 +172,7 @@ fn a_new_leader_proposes_what_it_would_have_passed_on() {
     let mut world = World::open(3, |_| {});
     world.propose(1, set("/a", None));
     world.poll();
-    world.elect(1, 1);
+    world.elect(&[1], 1);
     world.matched(1, 1, 2);
     assert_eq!(outcomes(&world), [(1, Ok(()))]);
 }
@@ -307,20 +307,59 @@ fn a_question_is_put_to_the_next_leader() {
     assert_eq!(outcomes(&world), [(1, Ok(()))]);
 }
 
-#[test]
-fn a_leader_vouches_for_a_peer_only_after_a_round() {
-    let mut world = World::leader();
-    world.receive(2, 1, MessageBody::ReadIndex { nonce: 77 });
+/// Member `from` asks for its clients, and says whether it remembers all its votes.
+fn ask(world: &mut World, from: u8, counts: bool) {
+    let nonce = 77;
+    world.receive(from, 1, MessageBody::ReadIndex { nonce, counts });
     world.poll();
-    let answer = |world: &World| {
-        let mut answers = world.sent().filter_map(|message| {
-            let MessageBody::ReadIndexReply { nonce, index } = message.body else {
-                return None;
-            };
-            Some((nonce, index))
-        });
-        answers.next()
-    };
+}
+
+/// What the leader answered first.
+fn answer(world: &World) -> Option<(u64, Index)> {
+    let mut answers = world.sent().filter_map(|message| {
+        let MessageBody::ReadIndexReply { nonce, index } = message.body else {
+            return None;
+        };
+        Some((nonce, index))
+    });
+    answers.next()
+}
+
+/// Of three members the two of them are a quorum; of four they are not.
+#[test]
+fn a_question_is_a_round_where_who_asks_makes_a_quorum_with_its_leader() {
+    let mut world = World::leader();
+    ask(&mut world, 2, true);
+    assert_eq!(answer(&world), Some((77, Index(1))));
+
+    let mut world = World::leader_of(4);
+    ask(&mut world, 3, true);
+    assert_eq!(answer(&world), None);
+    for peer in [1, 2] {
+        let outcome = AppendOutcome::Matched { through: Index(1) };
+        world.receive(peer, 1, MessageBody::AppendReply { outcome, round: 1 });
+        world.poll();
+    }
+    assert_eq!(answer(&world), Some((77, Index(1))));
+}
+
+/// It may not know yet all that leaders before it have committed.
+#[test]
+fn a_question_is_no_round_before_the_leader_has_committed_in_its_term() {
+    let mut world = World::open(3, |_| {});
+    world.elect(&[1], 1);
+    ask(&mut world, 2, true);
+    assert_eq!(answer(&world), None);
+    world.matched(1, 1, 1);
+    assert_eq!(answer(&world), None, "asked before");
+    ask(&mut world, 2, true);
+    assert_eq!(answer(&world), Some((77, Index(1))));
+}
+
+#[test]
+fn a_leader_vouches_for_a_peer_that_does_not_count_only_after_a_round() {
+    let mut world = World::leader();
+    ask(&mut world, 2, false);
     assert_eq!(answer(&world), None);
     let outcome = AppendOutcome::Matched { through: Index(1) };
     world.receive(1, 1, MessageBody::AppendReply { outcome, round: 1 });
@@ -414,7 +453,7 @@ fn a_time_to_live_counts_from_the_answer_of_a_leader_that_is_gone() {
     assert_eq!(world.replica.store().key_count(), 1, "answered now");
     let answered = world.now;
 
-    world.elect(1, 3);
+    world.elect(&[1], 3);
     while world.replica.store().key_count() > 0 {
         world.now = world.now + Duration::from_millis(50);
         let through = world.replica.status().last.index;

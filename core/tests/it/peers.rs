@@ -52,21 +52,34 @@ impl World {
 
     /// Member 0 of three, which leads term 1 and has committed its first entry.
     pub(crate) fn leader() -> Self {
-        let mut world = Self::open(3, |_| {});
+        Self::leader_of(3)
+    }
+
+    /// The same, of so many.
+    pub(crate) fn leader_of(members: u8) -> Self {
+        let mut world = Self::open(members, |_| {});
         world.poll();
-        world.elect(1, 1);
-        world.matched(1, 1, 1);
+        let voters: Vec<_> = (1..=members / 2).collect();
+        world.elect(&voters, 1);
+        for voter in voters {
+            world.matched(voter, 1, 1);
+        }
         assert_eq!(world.replica.status().committed, Index(1));
         world
     }
 
-    /// Waits for the longest of election timeouts; member `voter` lets this one lead `term`.
-    pub(crate) fn elect(&mut self, voter: u8, term: u64) {
+    /// Waits for the longest of election timeouts; these members let this one lead `term`.
+    pub(crate) fn elect(&mut self, voters: &[u8], term: u64) {
         self.now = self.now + 2 * Config::default().election_timeout;
-        self.poll();
-        self.receive(voter, term, MessageBody::PreVoteReply { granted: true });
-        self.poll();
-        self.receive(voter, term, MessageBody::VoteReply { granted: true });
+        for body in [
+            MessageBody::PreVoteReply { granted: true },
+            MessageBody::VoteReply { granted: true },
+        ] {
+            self.poll();
+            for &voter in voters {
+                self.receive(voter, term, body.clone());
+            }
+        }
         self.poll();
         assert!(self.replica.raft().is_leader());
     }
@@ -294,7 +307,7 @@ fn a_new_leader_grants_anew_what_it_may_be_the_first_to_commit() {
     ];
     world.receive(1, 1, append(LogId::ZERO, entries, 1));
     world.poll();
-    world.elect(2, 2);
+    world.elect(&[2], 2);
     world.matched(2, 2, 6);
     let raft = world.replica.raft();
     let opening = raft.entry(Index(6)).expect("its first entry").clone();
@@ -316,7 +329,7 @@ fn a_new_leader_grants_nothing_where_nothing_was_left() {
     let entries = vec![entry(1, 1), entry(2, 1)];
     world.receive(1, 1, append(LogId::ZERO, entries, 1));
     world.poll();
-    world.elect(2, 2);
+    world.elect(&[2], 2);
     let opening = world
         .replica
         .raft()

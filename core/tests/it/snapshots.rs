@@ -327,7 +327,7 @@ fn leader_of_a_laggard() -> (World, NodeId) {
         opening.log_start = id(50, 1);
         opening.hard_state.term = quorate_core::Term(1);
     });
-    world.elect(1, 2);
+    world.elect(&[1], 2);
     world.matched(1, 2, 51);
     lag(&mut world);
     let laggard = world.node(2);

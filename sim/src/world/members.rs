@@ -212,7 +212,7 @@ impl World {
             }
             Output::Send { to, message } => {
                 if let Some(process) = self.nodes[seat].process_mut() {
-                    if let MessageBody::ReadIndex { nonce } = message.body {
+                    if let MessageBody::ReadIndex { nonce, .. } = message.body {
                         process.nonce = nonce;
                     }
                     self.checks.sends(seat, to, &process.replica, &message)?;

@@ -272,7 +272,10 @@ impl World {
             MessageBody::ProposeRefused {
                 tickets: (1..=process.taken).collect(),
             },
-            MessageBody::ReadIndex { nonce },
+            MessageBody::ReadIndex {
+                nonce,
+                counts: true,
+            },
             MessageBody::ReadIndexReply { nonce, index },
         ];
         let message = Message {
