@@ -248,10 +248,11 @@ impl Replica {
     /// work left that should not hold up what has come in meanwhile.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        // A laggard's history is scanned a chunk at a time: what came meanwhile goes first.
-        let scan = self.watches.has_work().then_some(Instant::default());
+        // A laggard's history is scanned a chunk at a time, and the log forgotten so: what came
+        // meanwhile goes first.
+        let is_behind = self.watches.has_work() || self.raft.is_trimming();
         let timers = [
-            scan,
+            is_behind.then_some(Instant::default()),
             self.raft.deadline(),
             self.expiry_deadline(),
             self.checkpoint_deadline(),
@@ -539,6 +540,12 @@ impl Replica {
     }
 
     fn trim_log(&mut self) -> Option<Output> {
+        if self.raft.is_trimming() {
+            self.raft.trim(self.checkpointed.index.next());
+        }
+        if self.raft.is_trimming() {
+            return None;
+        }
         let first = self.raft.log_start().index.next();
         assert!(
             first <= self.checkpointed.index.next(),

@@ -80,17 +80,13 @@ impl Log {
         self.cut = Arc::new([]);
     }
 
-    /// Forgets the entries below `below`, which becomes the first.
-    pub(super) fn trim(&mut self, below: Index) {
-        assert!(
-            below <= self.last().index.next(),
-            "trimming past the end: {below}"
-        );
-        while self.first() < below {
-            let entry = self.entries.pop_front().expect("below the end");
-            self.bytes -= entry.weight();
-            self.start = entry.id;
-            self.start_stamp = entry.stamp;
+    /// Forgets the first entry, of which there is one.
+    pub(super) fn forget_first(&mut self) {
+        let entry = self.entries.pop_front().expect("there is an entry");
+        self.bytes -= entry.weight();
+        self.start = entry.id;
+        self.start_stamp = entry.stamp;
+        if !self.cut.is_empty() {
             self.cut = Arc::new([]);
         }
     }
@@ -282,7 +278,7 @@ mod tests {
                     }
                     1 => {
                         let keep = trimmed + below(&mut rng, last - trimmed + 1);
-                        log.trim(Index(keep as u64 + 1));
+                        (trimmed..keep).for_each(|_| log.forget_first());
                         trimmed = keep;
                     }
                     _ => {

@@ -45,6 +45,7 @@ use durability::Durability;
 use log::{BatchLimits, Log};
 use membership::Configurations;
 use read::Asker;
+use retention::Trimming;
 use role::RoleState;
 use timers::{Timer, Timers};
 
@@ -74,8 +75,7 @@ pub struct Raft {
     applied: LogId,
     /// After damage: the highest index the log had held, until it is on disk through there again.
     held: Option<Index>,
-    /// The caller needs nothing of the log below here.
-    needless_below: Index,
+    trimming: Trimming,
     /// When the leader of the time was last heard from; or, once leadership was lost, a quorum.
     heard: Option<Instant>,
     disk_full: bool,

@@ -10,6 +10,7 @@ use crate::raft::clock::Anchor;
 use crate::raft::durability::Durability;
 use crate::raft::log::Log;
 use crate::raft::membership::Configurations;
+use crate::raft::retention::Trimming;
 use crate::raft::role::RoleState;
 use crate::raft::timers::Timers;
 use crate::raft::{Configuration, Entry, Raft};
@@ -100,7 +101,7 @@ impl Raft {
             delivered: opening.applied.index,
             applied: opening.applied,
             held: opening.held.filter(|&held| held > persisted),
-            needless_below: Index::ZERO,
+            trimming: Trimming::default(),
             heard: None,
             disk_full: false,
             stopping: false,

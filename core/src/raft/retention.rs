@@ -5,28 +5,62 @@ use crate::raft::Raft;
 use crate::raft::progress::Progress;
 use crate::raft::role::RoleState;
 
+/// Entries forgotten at a time, at least. All that a checkpoint makes needless would take a good
+/// part of a second, in which nothing else is done.
+const TRIM_MIN: u64 = 256;
+
+/// How the log is being forgotten.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trimming {
+    /// The caller needs nothing below.
+    pub(super) needless_below: Index,
+    /// The end of the log when some of it was forgotten last.
+    last: Index,
+    /// There is more to forget.
+    is_under_way: bool,
+}
+
 impl Raft {
     /// The caller needs nothing of the log below `below`: it is in a durable checkpoint. What peers
     /// may still need stays, up to `Config::log_bytes_max`.
     pub fn trim(&mut self, below: Index) {
-        self.needless_below = self.needless_below.max(below);
+        self.trimming.needless_below = self.trimming.needless_below.max(below);
         self.maybe_trim();
     }
 
-    /// Forgets what nobody needs, and beyond the limit what only peers need.
+    /// Whether there is more to forget: when there is time for that, [`trim`](Self::trim) goes on.
+    #[must_use]
+    pub const fn is_trimming(&self) -> bool {
+        self.trimming.is_under_way
+    }
+
+    /// Forgets some of what nobody needs, and beyond the limit of what only peers need.
     pub(super) fn maybe_trim(&mut self) {
         let unapplied = self.applied.index.next();
         let unwritten = self.durability.persisted().next();
-        let own = self.needless_below.min(unapplied).min(unwritten);
-        self.log.trim(own.min(self.wanted_by_peers()));
+        let own = self.trimming.needless_below.min(unapplied).min(unwritten);
+        let wanted = self.wanted_by_peers();
         // A snapshot on its way is worth more log than a peer that may need one: without what
         // follows it, it would be sent in vain.
         let bytes_max = match self.is_sending_snapshot() {
             true => self.config.log_bytes_max.saturating_mul(2),
             false => self.config.log_bytes_max,
         };
-        while self.log.bytes() > bytes_max && self.log.first() < own {
-            self.log.trim(self.log.first().next());
+        // More than has come meanwhile, so that it ends.
+        let last = self.log.last().index;
+        let news = match self.trimming.is_under_way {
+            true => last.0.saturating_sub(self.trimming.last.0),
+            false => 0,
+        };
+        self.trimming.last = last;
+        self.trimming.is_under_way = true;
+        for _ in 0..TRIM_MIN + 2 * news {
+            let first = self.log.first();
+            if first >= own || first >= wanted && self.log.bytes() <= bytes_max {
+                self.trimming.is_under_way = false;
+                break;
+            }
+            self.log.forget_first();
         }
         self.configurations.trim(self.log.start().index);
     }

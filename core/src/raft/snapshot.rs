@@ -49,7 +49,7 @@ impl Raft {
         self.anchor = Anchor { stamp, at: now };
         (self.committed, self.delivered) = (last.index, last.index);
         self.applied = last;
-        self.needless_below = last.index.next();
+        self.trimming.needless_below = last.index.next();
         match &mut self.role {
             RoleState::Follower(Some(following)) => {
                 // What is committed is in every leader's log (Raft §5.4).

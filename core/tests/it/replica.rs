@@ -23,6 +23,8 @@ struct Solo {
     writes: Vec<WriteSeq>,
     checkpoints: Vec<Changes>,
     trimmed: Option<Index>,
+    /// How often it had more to do than it did at once.
+    turns: u64,
 }
 
 impl Solo {
@@ -56,6 +58,7 @@ impl Solo {
             writes: vec![],
             checkpoints: vec![],
             trimmed: None,
+            turns: 0,
         };
         solo.run();
         assert!(
@@ -79,6 +82,7 @@ impl Solo {
             if self.replica.deadline().is_none_or(|at| at > self.now) {
                 return;
             }
+            self.turns += 1;
             self.replica.step(self.now, Input::Deadline);
         }
     }
@@ -312,6 +316,25 @@ fn a_checkpoint_comes_by_bytes_and_the_log_is_trimmed_below_it() {
     let last = solo.checkpoints.last().expect("there are some").applied;
     assert_eq!(solo.trimmed, Some(last.index.next()));
     assert_eq!(solo.replica.status().checkpointed, last);
+}
+
+/// All at once it would keep a member from everything else for long.
+#[test]
+fn what_a_checkpoint_makes_needless_is_forgotten_in_steps() {
+    let mut solo = Solo::new(Config {
+        checkpoint_bytes: 2_000_000,
+        log_bytes_max: 1,
+        ..Config::default()
+    });
+    let mut puts = 0;
+    while solo.checkpoints.is_empty() {
+        puts += 1;
+        solo.put(puts, "/k", None);
+    }
+    let last = solo.checkpoints[0].applied;
+    assert!(last.index > Index(5000), "{last}");
+    assert!(solo.turns >= last.index.0 / 1000, "in {} turns", solo.turns);
+    assert_eq!(solo.trimmed, Some(last.index.next()));
 }
 
 #[test]

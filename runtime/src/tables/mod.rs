@@ -7,6 +7,7 @@
 //! start looks.
 
 mod verify;
+mod writeback;
 
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use fjall::compaction::Leveled;
 use fjall::config::{FilterPolicy, FilterPolicyEntry, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
 pub(crate) use verify::verify;
+use writeback::Writeback;
 
 /// The one keyspace.
 const STATE: &str = "state";
@@ -80,6 +82,7 @@ impl Tables {
         changes: impl IntoIterator<Item = Change>,
     ) -> Result<u64, TablesError> {
         let mut ingestion = self.state.start_ingestion()?;
+        let mut writeback = Writeback::new(self.state.path());
         let mut bytes = 0;
         for (key, value) in changes {
             // The store would cut the length off, and the next start find other rows than these.
@@ -89,11 +92,13 @@ impl Tables {
                     what: format!("a key of {} bytes does not fit the tables", key.len()),
                 });
             }
-            bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+            let row = key.len() + value.as_ref().map_or(0, Vec::len);
             match value {
                 Some(value) => ingestion.write(key, value)?,
                 None => ingestion.write_tombstone(key)?,
             }
+            bytes += row;
+            writeback.wrote(row).map_err(fjall::Error::from)?;
         }
         ingestion.finish()?;
         Ok(bytes as u64)
