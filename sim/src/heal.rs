@@ -35,6 +35,8 @@ pub struct Heal {
     /// The leader of the core, once there is one, and the cluster's clock then.
     leader: Option<(Term, usize)>,
     working: Option<Working>,
+    /// Who ran outside of the core when it had its leader, and in which term.
+    apart: Vec<(usize, u64, Term)>,
     /// The core's stores were seen to be equal.
     equal: bool,
     /// So many probes were answered.
@@ -118,6 +120,7 @@ impl World {
             backlog: Duration::ZERO,
             leader: None,
             working: None,
+            apart: Vec::new(),
             equal: false,
             probes: 0,
         });
@@ -198,6 +201,7 @@ impl World {
                     + self.options.config.expiry_interval * 2
                     + self.backlog(&heal.core),
             });
+            heal.apart = self.apart(&heal.core);
             let leader = leader.1;
             self.advance(heal, Stage::Write);
             self.probe(heal, leader);
@@ -292,6 +296,7 @@ impl World {
         }
         self.must_be_equal(heal, "V4")?;
         self.nothing_overdue(heal)?;
+        self.nobody_campaigns_alone(heal)?;
         if heal.core.len() == self.nodes.len() {
             return self.end(heal);
         }
@@ -364,6 +369,35 @@ impl World {
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Those outside of the core that run, with their incarnations and terms.
+    fn apart(&self, core: &[usize]) -> Vec<(usize, u64, Term)> {
+        let outside = self.nodes.iter().enumerate();
+        let outside = outside.filter(|(seat, _)| !core.contains(seat));
+        let running = outside.filter_map(|(seat, node)| {
+            let raft = node.process()?.replica.raft();
+            Some((seat, node.incarnation, raft.hard_state().term))
+        });
+        running.collect()
+    }
+
+    /// Who cannot hear or cannot be heard asks in vain, and so stays in its term (thesis §9.6): else
+    /// it would depose the leader when it is back.
+    fn nobody_campaigns_alone(&self, heal: &Heal) -> Verdict {
+        let led = heal.leader.map_or(Term::default(), |(term, _)| term);
+        for (seat, incarnation, term) in self.apart(&heal.core) {
+            let before = heal
+                .apart
+                .iter()
+                .find(|was| (was.0, was.1) == (seat, incarnation));
+            // What was on its way to it when it was cut off may let it campaign once.
+            if let Some(&(_, _, before)) = before.filter(|was| term > was.2.max(led).next()) {
+                let what = format!("n{seat}, cut off, went from term {before} to {term}");
+                return Err(Violation::new("V2", &[seat], what));
+            }
+        }
+        Ok(())
     }
 
     /// They were seen equal, or it is a violation.
