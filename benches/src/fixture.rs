@@ -111,7 +111,7 @@ impl Applier {
     /// Expires at most `limit` of what is due.
     pub fn expire(&mut self, limit: u32) -> u32 {
         let id = self.next();
-        self.store.expire(id, self.now, limit)
+        self.store.expire(id, self.now, limit, self.now)
     }
 
     /// Passes all changes to nobody.

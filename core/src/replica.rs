@@ -423,8 +423,8 @@ impl Replica {
                 let result = self.store.apply(entry.id, entry.stamp, command);
                 result.map(|applied| applied.event.map_or(Body::Done, Body::Changed))
             }
-            Payload::Expire { limit } => {
-                let expired = self.store.expire(entry.id, entry.stamp, *limit);
+            Payload::Expire { limit, until } => {
+                let expired = self.store.expire(entry.id, entry.stamp, *limit, *until);
                 self.expiry.applied(now, expired);
                 Ok(Body::Done)
             }
@@ -504,10 +504,10 @@ impl Replica {
         self.maybe_close(now);
         self.expiry.forget(self.raft.cluster_time(now));
         if self.expiry_deadline().is_some_and(|at| at <= now) {
-            let limit = self.expiry.limit(now, &self.raft, &self.store);
-            match self.raft.propose(now, Payload::Expire { limit }) {
-                Ok(_) => self.expiry.proposed(now),
-                Err(_) => self.expiry.refused(now),
+            let entry = self.expiry.entry(now, &self.raft, &self.store);
+            match entry.map(|entry| self.raft.propose(now, entry)) {
+                Some(Ok(_)) => self.expiry.proposed(now),
+                Some(Err(_)) | None => self.expiry.refused(now),
             }
         }
     }

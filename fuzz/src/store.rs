@@ -57,7 +57,7 @@ enum Act {
 enum Entry {
     Command(Command),
     Again,
-    Expire { limit: u8 },
+    Expire { limit: u8, early: u32 },
     Reconfigure(Configuration),
     Skip { terms: u8 },
 }
@@ -292,8 +292,9 @@ fn apply(store: &mut Store, id: LogId, stamp: ClusterTime, entry: &Entry) -> Out
             return applied.map(Some).map_err(|error| format!("{error:?}"));
         }
         Entry::Again => unreachable!("replaced by what it repeats"),
-        Entry::Expire { limit } => {
-            let expired = store.expire(id, stamp, u32::from(*limit));
+        Entry::Expire { limit, early } => {
+            let until = ClusterTime(stamp.0.saturating_sub(u64::from(*early)));
+            let expired = store.expire(id, stamp, u32::from(*limit), until);
             assert!(
                 expired <= u32::from(*limit),
                 "{expired} expired, of {limit}"

@@ -30,7 +30,7 @@ use crate::identity::Identity;
 use crate::tables::Tables;
 
 /// The format of the directory. Another number is another program's.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 const LOCK: &str = "lock";
 const VERSION: &str = "version";

@@ -382,8 +382,8 @@ impl World {
         running.collect()
     }
 
-    /// Who cannot hear or cannot be heard asks in vain, and so stays in its term (thesis §9.6): else
-    /// it would depose the leader when it is back.
+    /// Who cannot hear or cannot be heard asks in vain, and so stays in its term (thesis §9.6):
+    /// else it would depose the leader when it is back.
     fn nobody_campaigns_alone(&self, heal: &Heal) -> Verdict {
         let led = heal.leader.map_or(Term::default(), |(term, _)| term);
         for (seat, incarnation, term) in self.apart(&heal.core) {

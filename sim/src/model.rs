@@ -128,8 +128,8 @@ impl Model {
         self.done.push(true);
         let answer = match payload {
             Payload::Empty | Payload::Configuration(_) => None,
-            Payload::Expire { limit } => {
-                self.expire(*limit);
+            Payload::Expire { limit, until } => {
+                self.expire(*until, *limit);
                 None
             }
             Payload::Renew { since } => {
@@ -413,10 +413,10 @@ impl Model {
         Ok(Answer::Changed(next))
     }
 
-    fn expire(&mut self, limit: u32) {
+    fn expire(&mut self, until: ClusterTime, limit: u32) {
         let mut due: Vec<_> = self
             .leased()
-            .filter(|(_, _, lease)| lease.deadline <= self.clock)
+            .filter(|(_, _, lease)| lease.deadline <= until.min(self.clock))
             .map(|(path, node, lease)| (lease.deadline, node.created, path.clone()))
             .collect();
         due.sort();
@@ -849,7 +849,13 @@ mod tests {
         put(&mut model, 0, "/late", Some(9));
         put(&mut model, 0, "/second", Some(2));
         put(&mut model, 0, "/first", Some(1));
-        model.apply(ClusterTime(5_000_000_000), &Payload::Expire { limit: 5 });
+        model.apply(
+            ClusterTime(5_000_000_000),
+            &Payload::Expire {
+                limit: 5,
+                until: ClusterTime(5_000_000_000),
+            },
+        );
         let gone: Vec<_> = model.changes()[3..]
             .iter()
             .map(|c| c.path.to_string())

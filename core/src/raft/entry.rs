@@ -29,10 +29,12 @@ pub enum Payload {
     Empty,
     /// A request of a client.
     Command(Arc<Command>),
-    /// Remove what is due at this entry's stamp, oldest deadline first, at most `limit` nodes.
+    /// Remove what was due by `until`, oldest deadline first, at most `limit` nodes.
     Expire {
         /// Bounds the work of one entry.
         limit: u32,
+        /// Not after this entry's stamp. Before it where the leader holds back what is due later.
+        until: ClusterTime,
     },
     /// Who votes from here on: in force on append (Raft §6).
     Configuration(Arc<Configuration>),

@@ -346,6 +346,19 @@ impl Raft {
         self.anchor.reaches(time)
     }
 
+    /// When the first of what the log grants a time to live after `after` is due.
+    pub(crate) fn first_to_end_after(&self, after: Index) -> Option<ClusterTime> {
+        let entries = (after.0 + 1..=self.log.last().index.0).map(Index);
+        let deadlines = entries.filter_map(|index| {
+            let entry = self.log.get(index)?;
+            let Payload::Command(command) = &entry.payload else {
+                return None;
+            };
+            Some(entry.stamp + command.granted()?)
+        });
+        deadlines.min()
+    }
+
     /// What is committed through `through` and was not given out yet.
     fn poll_commit(&mut self, through: Index) -> Option<RaftOutput> {
         let entries = self.log.slice(self.delivered, through, self.batch_limits());

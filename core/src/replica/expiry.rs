@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use crate::config::Config;
-use crate::raft::Raft;
+use crate::raft::{Payload, Raft};
 use crate::store::Store;
 use crate::time::{ClusterTime, Duration, Instant};
 
@@ -49,18 +49,28 @@ impl Expiry {
     }
 
     /// When an entry should be proposed; `None` while nothing is due to be. To be asked again then:
-    /// more may be held back.
+    /// more may be held back. Not before the leader's first entry is applied, which grants anew
+    /// what others left.
     pub(super) fn deadline(&self, raft: &Raft, store: &Store) -> Option<Instant> {
-        if self.in_flight || !raft.is_leader() {
+        let leads = raft.is_leader() && store.applied().term == raft.hard_state().term;
+        if self.in_flight || !leads {
             return None;
         }
         let due = raft.reaches(self.goes(store.next_deadline()?));
         Some(due.max(self.not_before))
     }
 
-    /// How many nodes may go now. They are the first to go, so a number tells which.
-    pub(super) fn limit(&self, now: Instant, raft: &Raft, store: &Store) -> u32 {
-        store.due(self.horizon(raft.cluster_time(now)), self.limit_max)
+    /// The entry to propose now; `None` where all that is due is held back.
+    pub(super) fn entry(&self, now: Instant, raft: &Raft, store: &Store) -> Option<Payload> {
+        let horizon = self.horizon(raft.cluster_time(now));
+        // What stands in the log before the entry is not answered yet, and applied before it.
+        let granted = raft.first_to_end_after(store.applied().index);
+        let until = granted.map_or(horizon, |granted| horizon.min(before(granted)));
+        let is_any = store.next_deadline().is_some_and(|next| next <= until);
+        is_any.then_some(Payload::Expire {
+            limit: self.limit_max,
+            until,
+        })
     }
 
     /// When a node with this deadline may go, as far as the first hold tells.
@@ -73,7 +83,6 @@ impl Expiry {
 
     /// The last deadline of which nodes may go at `now`, when holds that are over are forgotten.
     fn horizon(&self, now: ClusterTime) -> ClusterTime {
-        let before = |from: ClusterTime| from - Duration::from_nanos(1);
         let first = self.holds.first_key_value();
         let free = first.map_or(now, |(&from, _)| before(from));
         free.min(now - self.slack)
@@ -126,6 +135,10 @@ impl Expiry {
     pub(super) fn reset(&mut self) {
         self.in_flight = false;
     }
+}
+
+fn before(moment: ClusterTime) -> ClusterTime {
+    moment - Duration::from_nanos(1)
 }
 
 #[cfg(test)]

@@ -120,16 +120,6 @@ impl Leases {
         self.due.first().map(|&(deadline, _, _)| deadline)
     }
 
-    /// How many nodes are due by `now`, counted up to `limit`.
-    pub(super) fn count_due(&self, now: ClusterTime, limit: u32) -> u32 {
-        let due = self
-            .due
-            .iter()
-            .take_while(|(deadline, ..)| *deadline <= now);
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        u32::try_from(due.take(limit).count()).expect("no more than the limit")
-    }
-
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.rows.len()

@@ -178,12 +178,12 @@ impl Store {
         result
     }
 
-    /// Removes what is due at `stamp`: at most `limit` nodes, each with all that is in it, in order
-    /// of (deadline, creation, path). Returns how many v2 events that made; none is not an error,
-    /// since what was due when the entry was proposed may be refreshed or gone by now.
-    pub fn expire(&mut self, id: LogId, stamp: ClusterTime, limit: u32) -> u32 {
+    /// Removes what was due by `until`, and by `stamp`: at most `limit` nodes, each with all that
+    /// is in it, in order of (deadline, creation, path). Returns how many v2 events that made; none
+    /// is not an error: what was due when the entry was proposed may be refreshed or gone by now.
+    pub fn expire(&mut self, id: LogId, stamp: ClusterTime, limit: u32, until: ClusterTime) -> u32 {
         self.begin(id, stamp);
-        let expired = self.remove_due(limit);
+        let expired = self.remove_due(until.min(stamp), limit);
         self.stats.expired += u64::from(expired);
         self.finish();
         expired
@@ -224,12 +224,6 @@ impl Store {
     #[must_use]
     pub fn next_deadline(&self) -> Option<ClusterTime> {
         self.leases.next_deadline()
-    }
-
-    /// How many nodes are due at `moment`, counted up to `limit`.
-    #[must_use]
-    pub fn due(&self, moment: ClusterTime, limit: u32) -> u32 {
-        self.leases.count_due(moment, limit)
     }
 
     /// The counter: the v2 index of the last event.

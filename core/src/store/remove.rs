@@ -15,6 +15,7 @@ use super::keyspace::Found;
 use super::path::Path;
 use super::write::compare_with;
 use crate::ids::{ChangeId, Revision};
+use crate::time::ClusterTime;
 
 /// A node that was taken out of the tables, with what was below it, in order of path.
 pub(super) struct Top {
@@ -72,11 +73,11 @@ impl Store {
 
     /// Removes up to `limit` nodes that are due. A directory takes what is in it along, due or not,
     /// so that nothing of it is due afterwards (SIMULATION.md T10).
-    pub(super) fn remove_due(&mut self, limit: u32) -> u32 {
+    pub(super) fn remove_due(&mut self, until: ClusterTime, limit: u32) -> u32 {
         let mut tops = Vec::new();
         let mut removed = 0;
         while removed < limit
-            && let Some(path) = self.leases.due(self.clock).cloned()
+            && let Some(path) = self.leases.due(until).cloned()
         {
             tops.push(Top::take(self, &path));
             removed += 1;

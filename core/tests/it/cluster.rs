@@ -321,7 +321,13 @@ impl Cluster {
     pub(crate) fn propose(&mut self, node: u64) -> Result<LogId, RequestError> {
         let now = self.now;
         let raft = self.raft_mut(NodeId(node)).expect("runs");
-        raft.propose(now, Payload::Expire { limit: 1 })
+        raft.propose(
+            now,
+            Payload::Expire {
+                limit: 1,
+                until: ClusterTime::ZERO,
+            },
+        )
     }
 
     pub(crate) fn read(&mut self, node: u64, request: u64) -> Result<(), RequestError> {

@@ -126,7 +126,13 @@ fn payloads() -> Vec<(&'static str, Payload)> {
     };
     let mut payloads = vec![
         ("Empty", Payload::Empty),
-        ("Expire", Payload::Expire { limit: 256 }),
+        (
+            "Expire",
+            Payload::Expire {
+                limit: 256,
+                until: ClusterTime(300),
+            },
+        ),
         (
             "Renew",
             Payload::Renew {

@@ -144,7 +144,10 @@ fn any_entry(rng: &mut Rng, id: &mut LogId, term: u64) -> Entry {
             let voters = (0..rng.below(3)).map(|_| NodeId(1 + rng.below(5)));
             Payload::Configuration(Configuration::of(voters).into())
         }
-        1 => Payload::Expire { limit: 1 },
+        1 => Payload::Expire {
+            limit: 1,
+            until: ClusterTime(rng.next_u64()),
+        },
         _ => Payload::Empty,
     };
     let stamp = ClusterTime(if rng.below(20) == 0 {

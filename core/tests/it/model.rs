@@ -134,12 +134,12 @@ impl Model {
         answer
     }
 
-    pub(crate) fn expire(&mut self, stamp: ClusterTime, limit: u32) -> u32 {
+    pub(crate) fn expire(&mut self, stamp: ClusterTime, limit: u32, until: ClusterTime) -> u32 {
         self.clock = stamp;
         let revision = Revision(self.counter + 1);
         let mut expired = 0;
         while expired < limit
-            && let Some(path) = self.next_due()
+            && let Some(path) = self.next_due(until)
         {
             let id = ChangeId {
                 revision,
@@ -398,11 +398,11 @@ impl Model {
     }
 
     /// Of all nodes whose time is over: the one that was due first.
-    fn next_due(&self) -> Option<Path> {
+    fn next_due(&self, until: ClusterTime) -> Option<Path> {
         let mut due = Vec::new();
         self.root.walk(&Path::root(), &mut |path, node| {
             if let Some(lease) = node.lease
-                && lease.deadline <= self.clock
+                && lease.deadline <= until
             {
                 due.push((lease.deadline, node.created, path.clone()));
             }

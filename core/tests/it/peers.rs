@@ -323,6 +323,38 @@ fn a_new_leader_grants_anew_what_it_may_be_the_first_to_commit() {
     assert!(left("/told") < ttl && left("/long-ago") < ttl);
 }
 
+/// An `Expire` that was proposed for another node comes after it in the log.
+#[test]
+fn what_is_not_answered_yet_is_not_due() {
+    let mut world = World::leader();
+    let begun = world.now;
+    let at = |millis| begun + Duration::from_millis(millis);
+    world.propose(1, set("/old", Some(Duration::from_millis(1000))));
+    world.poll();
+    world.matched(1, 1, 2);
+    world.now = at(500);
+    world.propose(2, set("/new", Some(Duration::from_millis(400))));
+    world.poll();
+    // A heartbeat is answered, but what is new is not on that disk yet.
+    world.matched(1, 1, 2);
+    world.now = at(1100);
+    world.poll();
+    assert!(world.replica.raft().is_leader());
+    world.matched(1, 1, world.replica.status().last.index.0);
+    assert_eq!(world.replica.store().key_count(), 2, "just answered");
+    let mut gone = vec![];
+    while world.replica.store().key_count() > 0 {
+        world.now = world.now + Duration::from_millis(50);
+        world.poll();
+        world.matched(1, 1, world.replica.status().last.index.0);
+        gone.resize(2 - world.replica.store().key_count(), world.now);
+    }
+    assert!(
+        gone[0] >= at(1100 + 400),
+        "before its time since the answer"
+    );
+}
+
 #[test]
 fn a_new_leader_grants_nothing_where_nothing_was_left() {
     let mut world = World::open(3, |_| {});

@@ -247,7 +247,7 @@ impl Player {
                 let limit = u32::try_from(limit).expect("a small limit");
                 let id = self.next();
                 let before = self.store.revision();
-                let count = self.store.expire(id, self.clock, limit);
+                let count = self.store.expire(id, self.clock, limit, self.clock);
                 say(&mut out, format_args!("{before} + {count}"));
             }
             "watch" => {

@@ -25,7 +25,8 @@ const WATCHES_MAX: usize = 6;
 #[derive(Clone, Debug)]
 enum Step {
     Apply(Command),
-    Expire(u32),
+    /// So many at most, and so many nanoseconds before the stamp.
+    Expire(u32, u64),
     Skip,
     Get(Path, bool),
     /// Begins so far back from now, or ahead of it where negative.
@@ -157,7 +158,7 @@ fn step() -> impl Strategy<Value = Step> {
     let filter = filter.prop_map(|(path, recursive)| Filter { path, recursive });
     prop_oneof![
         30 => command.prop_map(Step::Apply),
-        3 => (0..4_u32).prop_map(Step::Expire),
+        3 => (0..4_u32, 0..3_000_000_000_u64).prop_map(|(limit, early)| Step::Expire(limit, early)),
         1 => Just(Step::Skip),
         5 => (path(), any::<bool>()).prop_map(|(path, recursive)| Step::Get(path, recursive)),
         3 => (filter, proptest::option::of(-3..30_i64), 0..4_u32)
@@ -230,10 +231,11 @@ impl World {
                     found.map(|it| (it.event.map(|e| (*e).clone()), it.revision, it.replay));
                 assert_eq!(found, expected, "{command:?}");
             }
-            Step::Expire(limit) => {
+            Step::Expire(limit, early) => {
+                let until = ClusterTime(stamp.0.saturating_sub(early));
                 assert_eq!(
-                    self.store.expire(id, stamp, limit),
-                    self.model.expire(stamp, limit)
+                    self.store.expire(id, stamp, limit, until),
+                    self.model.expire(stamp, limit, until)
                 );
             }
             Step::Skip => {
@@ -541,7 +543,8 @@ fn a_clone_is_a_state_of_its_own() {
         term: Term(1),
         index: store.applied().index.next(),
     };
-    assert_eq!(other.expire(id, ClusterTime(10_000_000_000), 9), 2);
+    let at = ClusterTime(10_000_000_000);
+    assert_eq!(other.expire(id, at, 9, at), 2);
     assert_ne!(other.hash(), store.hash());
     assert_eq!(store.hash(), store.recompute_hash());
     assert_eq!(store.lease_count(), 2);

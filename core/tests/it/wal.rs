@@ -115,7 +115,10 @@ impl Model {
 fn entry(id: LogId, rng: &mut Rng) -> Entry {
     let payload = match rng.below(3) {
         0 => Payload::Empty,
-        1 => Payload::Expire { limit: 7 },
+        1 => Payload::Expire {
+            limit: 7,
+            until: ClusterTime(5),
+        },
         _ => Payload::Command(Arc::new(Command {
             client: None,
             operation: Operation::Put(Put {

@@ -126,7 +126,10 @@ impl State {
 fn entry(id: LogId, length: u8) -> Entry {
     let payload = match length {
         0 => Payload::Empty,
-        1 => Payload::Expire { limit: 1 },
+        1 => Payload::Expire {
+            limit: 1,
+            until: ClusterTime(9),
+        },
         _ => {
             let put = Put {
                 path: Path::root().child(b"key"),
