@@ -44,6 +44,7 @@
 //! | `metrics/`, `config.rs`, `error.rs` | counters, options, errors by whose turn it is |
 #![forbid(unsafe_code)]
 
+mod background;
 mod birth;
 mod callers;
 mod checkpoint;

@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 use super::build::{BuildError, Built, Places};
 use super::frames::{FrameError, read_frame, write_reply};
 use super::source::Summary;
+use crate::background;
 use crate::directory::Layout;
 use crate::driver::Mail;
 use crate::error::StartError;
@@ -213,13 +214,14 @@ impl Incoming {
         let (parts, receiver) = mpsc::channel(PARTS_AHEAD);
         let (done, built) = oneshot::channel();
         let building = Arc::clone(&self.building);
-        task::spawn_blocking(move || {
+        let building = background::spawn("quorate-build", move || {
             let _turn = building.lock().unwrap_or_else(PoisonError::into_inner);
             // Whoever waited may be gone: then nobody knows of what was built.
             if let Err(Ok(_)) = done.send(places.build(&header, receiver)) {
                 places.clear();
             }
         });
+        building.map_err(|error| Ended::Refused(SnapshotRefusal::Busy, error.to_string()))?;
         Ok(Job {
             assembly,
             parts,

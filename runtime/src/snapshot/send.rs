@@ -9,12 +9,12 @@ use quorate_core::codec;
 use quorate_core::snapshot::{Cursor, SnapshotFrame, SnapshotRefusal, SnapshotReply};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio::task;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use super::frames::read_reply;
 use super::source::Source;
+use crate::background;
 
 /// Frames read ahead of the stream.
 const FRAMES_AHEAD: usize = 4;
@@ -174,7 +174,8 @@ fn read_ahead(
     have: Vec<u32>,
 ) -> mpsc::Receiver<Result<Vec<u8>, String>> {
     let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
-    task::spawn_blocking(move || {
+    let told = sender.clone();
+    let reading = background::spawn("quorate-read", move || {
         for frame in source.frames(cursor, have) {
             let frame = frame.map(|frame| codec::encode_snapshot(&frame));
             // The stream broke off.
@@ -183,6 +184,9 @@ fn read_ahead(
             }
         }
     });
+    if let Err(error) = reading {
+        let _ = told.try_send(Err(error.to_string()));
+    }
     receiver
 }
 
