@@ -115,6 +115,8 @@ async fn the_largest_values_there_may_be_reach_a_laggard() {
     let largest = (10 << 20) - "value=".len();
     let mut flags = SHORT_LOG.to_vec();
     flags.push("--max-request-bytes=10MiB");
+    // One such entry takes a busy machine longer than the others may hear nothing.
+    flags.push("--election-timeout=5000");
     let (mut cluster, laggard) = behind(&flags, &"o".repeat(largest), &"x".repeat(largest)).await;
     cluster.run(laggard);
     write(&cluster, "new").await;
