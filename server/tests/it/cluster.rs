@@ -150,12 +150,27 @@ impl Cluster {
         self.until("a member ends", ended).await.code()
     }
 
-    /// Stops a member in its tracks with SIGSTOP, or lets it go on with SIGCONT.
-    pub(crate) fn signal(&self, place: usize, signal: &str) {
+    /// Stops a member in its tracks, until it is woken.
+    pub(crate) async fn put_to_sleep(&self, place: usize) {
+        let id = self.signal(place, "-STOP");
+        // The others run on until one of its threads has heard of the signal.
+        let sleeps = || async { is_stopped(id).then_some(()) };
+        self.until("a member sleeps", sleeps).await;
+    }
+
+    /// Lets a member go on that was put to sleep.
+    pub(crate) fn wake(&self, place: usize) {
+        self.signal(place, "-CONT");
+    }
+
+    fn signal(&self, place: usize, signal: &str) -> u32 {
         let process = self.members[place].process.as_ref().expect("it runs");
-        let id = process.id().to_string();
-        let sent = Command::new("kill").args([signal, &id]).status();
+        let id = process.id();
+        let sent = Command::new("kill")
+            .args([signal, &id.to_string()])
+            .status();
         assert!(sent.expect("kill").success());
+        id
     }
 
     /// Where each member serves clients.
@@ -311,6 +326,16 @@ pub(crate) async fn has(cluster: &Cluster, place: usize, value: &str) -> u64 {
         answer.body.contains(&expected).then_some(age)
     };
     cluster.until(value, question).await
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(process: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
+    threads.into_iter().all(|thread| {
+        let status = thread.expect("a thread").path().join("status");
+        // One that has just ended does nothing more.
+        fs::read_to_string(status).is_ok_and(|status| status.contains("State:\tT"))
+    })
 }
 
 /// Writes through the leader.

@@ -43,7 +43,7 @@ async fn a_minority_refuses_what_needs_a_quorum_and_tells_how_old_the_rest_is() 
     // The leader is left alone once, a follower the other time.
     for rest in [leader, (leader + 1) % 3] {
         let (one, other) = ((rest + 1) % 3, (rest + 2) % 3);
-        cluster.signal(one, "-STOP");
+        cluster.put_to_sleep(one).await;
         cluster.kill(other);
         let address = cluster.addresses()[rest];
         let asked = ["GET", "PUT", "POST", "DELETE"].map(|method| {
@@ -74,7 +74,7 @@ async fn a_minority_refuses_what_needs_a_quorum_and_tells_how_old_the_rest_is() 
             u128::from(second - first) <= passed.as_millis(),
             "faster than time"
         );
-        cluster.signal(one, "-CONT");
+        cluster.wake(one);
         cluster.run(other);
         cluster.serves(other).await;
         cluster.leader().await;
@@ -89,7 +89,7 @@ async fn a_leader_that_slept_tells_nobody_of_the_past() {
     let addresses = cluster.addresses();
     let answer = cluster.ask(old, "PUT", "/v2/keys/k", "value=1").await;
     assert_eq!(answer.status, 201, "{answer:?}");
-    cluster.signal(old, "-STOP");
+    cluster.put_to_sleep(old).await;
     // These wait in the sockets of the sleeping leader.
     let address = addresses[old];
     let reads: Vec<_> = (0..4)
@@ -113,7 +113,7 @@ async fn a_leader_that_slept_tells_nobody_of_the_past() {
     });
     let index = written.await;
     tokio::time::sleep(Duration::from_secs(3).saturating_sub(slept.elapsed())).await;
-    cluster.signal(old, "-CONT");
+    cluster.wake(old);
     // A fresh one, the moment it wakes up.
     let fresh = aside(move || ask(address, "GET", "/v2/keys/k", ""));
     for read in reads.into_iter().chain([tokio::spawn(fresh)]) {
