@@ -56,8 +56,8 @@ impl Replica {
         self.stopping && self.drain_until.is_none()
     }
 
-    /// After [`Input::Shutdown`]: whether everything begun is finished. A checkpoint that fails is
-    /// not waited for: the log has what it would hold.
+    /// After [`Input::Shutdown`](crate::Input::Shutdown): whether everything begun is finished. A
+    /// checkpoint that fails is not waited for: the log has what it would hold.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.stopping
