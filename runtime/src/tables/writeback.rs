@@ -58,3 +58,20 @@ fn newest(tables: &Path) -> io::Result<Option<PathBuf>> {
     }
     Ok(last.map(|number| tables.join(number.to_string())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Scratch;
+
+    #[test]
+    fn the_newest_table_has_the_greatest_number() {
+        let scratch = Scratch::new();
+        assert_eq!(newest(scratch.path()).expect("a directory"), None);
+        for name in ["9", "10", "tmp", "a9"] {
+            fs::write(scratch.path().join(name), b"").expect("written");
+        }
+        let path = newest(scratch.path()).expect("a directory");
+        assert_eq!(path, Some(scratch.path().join("10")));
+    }
+}

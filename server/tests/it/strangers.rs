@@ -10,8 +10,9 @@ use quinn::crypto::rustls::QuicClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
+use tokio::time::timeout;
 
-use crate::cluster::{Cluster, write};
+use crate::cluster::{Cluster, PATIENCE, write};
 
 #[tokio::test]
 async fn members_of_another_token_are_refused_and_counted() {
@@ -103,11 +104,10 @@ async fn dial(at: SocketAddr, alpn: &[u8], hello: &[u8]) -> quinn::ConnectionErr
         Ok(connection) => connection,
         Err(error) => return error,
     };
+    // It may be closed already: that is what is waited for.
     if let Ok((mut stream, _reply)) = connection.open_bi().await {
-        // It may be closed already: that is what is waited for.
         let _ = stream.write_all(hello).await;
         let _ = stream.finish();
-        return connection.closed().await;
     }
     connection.closed().await
 }
@@ -119,7 +119,8 @@ async fn raw_quic_clients_are_refused_and_counted() {
         (&b"h3"[..], &b""[..], "alpn"),
         (b"quorate/1", b"hello, who are you?", "malformed"),
     ] {
-        let error = dial(cluster.peers(0), alpn, hello).await;
+        let dialed = timeout(PATIENCE, dial(cluster.peers(0), alpn, hello)).await;
+        let error = dialed.expect("a stranger is sent away");
         let name = format!("quorate_peer_refused_total{{reason=\"{reason}\",by=\"this\"}}");
         let counted = || async { cluster.counts(0, &name).await.then_some(()) };
         cluster

@@ -59,7 +59,7 @@ pub fn expired(
     let is_same = (granting.id.term, granting.committed_in) == (expiry.id.term, expiry.id.term);
     let late = granting.committed.since(granting.stamped).min(window);
     let late = if is_same {
-        late - late / 100
+        least_shown(late)
     } else {
         Duration::ZERO
     };
@@ -149,11 +149,22 @@ pub fn immune(with_jumps: (Index, u128), without: (Index, u128)) -> Verdict {
     })
 }
 
-/// The longest true time in which `span` of cluster time passes under one leader.
+const SLOWEST_PPM: u128 = 1_000_000 - RATE_ERROR_PPM as u128;
+const FASTEST_PPM: u128 = 1_000_000 + RATE_ERROR_PPM as u128;
+
+/// The longest true time in which `span` of cluster time passes under one leader: its clock may be
+/// slow by ρ, and cluster time allows for one that is fast by ρ.
 fn slowest(span: Duration) -> Duration {
-    let million = 1_000_000;
-    let nanos = span.as_nanos() * (million + u128::from(RATE_ERROR_PPM))
-        / (million - u128::from(RATE_ERROR_PPM));
+    scale(span, FASTEST_PPM, SLOWEST_PPM)
+}
+
+/// The least cluster time that passes under one leader in `span` of true time.
+fn least_shown(span: Duration) -> Duration {
+    scale(span, SLOWEST_PPM, FASTEST_PPM)
+}
+
+fn scale(span: Duration, times: u128, by: u128) -> Duration {
+    let nanos = span.as_nanos() * times / by;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
