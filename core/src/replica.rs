@@ -444,9 +444,14 @@ impl Replica {
         self.raft.applied(entry.id);
         self.schedule.applied(now, entry.weight());
         self.watches.applied(&self.store);
+        // What an older leader stamped counts from this one's first entry (`Payload::Renew`).
+        let is_own = self.raft.is_leader() && entry.id.term == self.raft.hard_state().term;
+        if is_own && matches!(entry.payload, Payload::Empty | Payload::Renew { .. }) {
+            let after = self.raft.cluster_time(now).since(entry.stamp);
+            // Whoever waits for what others left may wait elsewhere.
+            self.expiry.inherits(self.store.last_deadline(), after * 2);
+        }
         if let Payload::Command(command) = &entry.payload {
-            // What an older leader stamped counts from this one's first entry (`Payload::Renew`).
-            let is_own = self.raft.is_leader() && entry.id.term == self.raft.hard_state().term;
             if let (Some(granted), true) = (command.granted(), is_own) {
                 let stamped = self.raft.cluster_time(now).since(entry.stamp);
                 // Elsewhere it is answered once the news of it has got there.

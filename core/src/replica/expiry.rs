@@ -20,8 +20,12 @@ const HOLDS_MAX: usize = 4096;
 /// A deadline counts from the stamp of the write that set it, its client from the answer. That is
 /// later by a sync of the disk, so nothing goes before its deadline has been over for as long as
 /// the slowest of such answers took. Where a disk or a peer hung in between, what is due then is
-/// held back for as long, and what is due after it waits with it, for nodes go in order. Across a
-/// change of the leader the log sees to it ([`Payload::Renew`](crate::raft::Payload::Renew)).
+/// held back for as long, and what is due after it waits with it, for nodes go in order.
+///
+/// A new leader does not know how late others answered. What may not have been answered at all
+/// counts from its own first entry ([`Payload::Renew`](crate::raft::Payload::Renew)). All that it
+/// finds stays an election timeout longer, which is more than a healthy leader takes for an answer,
+/// or for as long as that entry took, which answers what others left.
 #[derive(Clone, Debug)]
 pub(super) struct Expiry {
     interval: Duration,
@@ -33,6 +37,10 @@ pub(super) struct Expiry {
     /// to intervals.
     holds: BTreeMap<ClusterTime, ClusterTime>,
     held_max: Duration,
+    /// The last deadline of what others granted, if anything.
+    inherited: Option<ClusterTime>,
+    /// How much longer that stays.
+    inherited_slack: Duration,
 }
 
 impl Expiry {
@@ -45,6 +53,8 @@ impl Expiry {
             slack: Duration::ZERO,
             holds: BTreeMap::new(),
             held_max: config.election_timeout * HELD_TIMEOUTS_MAX,
+            inherited: None,
+            inherited_slack: Duration::ZERO,
         }
     }
 
@@ -62,30 +72,47 @@ impl Expiry {
 
     /// The entry to propose now; `None` where all that is due is held back.
     pub(super) fn entry(&self, now: Instant, raft: &Raft, store: &Store) -> Option<Payload> {
-        let horizon = self.horizon(raft.cluster_time(now));
+        let next = store.next_deadline()?;
+        let horizon = self.horizon(raft.cluster_time(now), next);
         // What stands in the log before the entry is not answered yet, and applied before it.
         let granted = raft.first_to_end_after(store.applied().index);
         let until = granted.map_or(horizon, |granted| horizon.min(before(granted)));
-        let is_any = store.next_deadline().is_some_and(|next| next <= until);
-        is_any.then_some(Payload::Expire {
+        (next <= until).then_some(Payload::Expire {
             limit: self.limit_max,
             until,
         })
     }
 
-    /// When a node with this deadline may go, as far as the first hold tells.
-    fn goes(&self, deadline: ClusterTime) -> ClusterTime {
+    /// When the first of all nodes, due at `next`, may go, as far as the first hold tells.
+    fn goes(&self, next: ClusterTime) -> ClusterTime {
         let first = self.holds.first_key_value();
-        let held = first.filter(|&(&from, _)| from <= deadline);
-        let slack = deadline + self.slack;
+        let held = first.filter(|&(&from, _)| from <= next);
+        let slack = next + self.slack(next);
         held.map_or(slack, |(_, &until)| slack.max(until))
     }
 
-    /// The last deadline of which nodes may go at `now`, when holds that are over are forgotten.
-    fn horizon(&self, now: ClusterTime) -> ClusterTime {
+    /// The last deadline of which nodes may go at `now`, when holds that are over are forgotten and
+    /// the first deadline of all is `next`.
+    fn horizon(&self, now: ClusterTime, next: ClusterTime) -> ClusterTime {
         let first = self.holds.first_key_value();
         let free = first.map_or(now, |(&from, _)| before(from));
-        free.min(now - self.slack)
+        free.min(now - self.slack(next))
+    }
+
+    /// How long all nodes outlive their deadlines while the first of these is `next`: nodes go in
+    /// order, so what waits for it waits as long.
+    fn slack(&self, next: ClusterTime) -> Duration {
+        match self.inherited {
+            Some(last) if next <= last => self.slack.max(self.inherited_slack),
+            Some(_) | None => self.slack,
+        }
+    }
+
+    /// The first entry of this leader is applied; whom it answers will know so long after it was
+    /// stamped. What there is, up to the deadline `last`, was granted by others.
+    pub(super) fn inherits(&mut self, last: Option<ClusterTime>, after: Duration) {
+        self.inherited = last;
+        self.inherited_slack = after.clamp(self.held_max / HELD_TIMEOUTS_MAX, self.held_max);
     }
 
     /// A write that made something due at `deadline` is answered so long after it was stamped.
@@ -162,7 +189,10 @@ mod tests {
         expiry.answered(ClusterTime(5000), Duration::from_nanos(70));
         expiry.answered(ClusterTime(5000), Duration::from_nanos(30));
         assert_eq!(expiry.goes(ClusterTime(200)), ClusterTime(270));
-        assert_eq!(expiry.horizon(ClusterTime(270)), ClusterTime(200));
+        assert_eq!(
+            expiry.horizon(ClusterTime(270), ClusterTime(200)),
+            ClusterTime(200)
+        );
     }
 
     #[test]
@@ -173,9 +203,30 @@ mod tests {
         assert_eq!(expiry.goes(ClusterTime(5000)), ClusterTime(5650));
         assert_eq!(expiry.goes(ClusterTime(6000)), ClusterTime(6000));
         expiry.forget(ClusterTime(5649));
-        assert_eq!(expiry.horizon(ClusterTime(5649)), ClusterTime(4999));
+        assert_eq!(
+            expiry.horizon(ClusterTime(5649), ClusterTime(5000)),
+            ClusterTime(4999)
+        );
         expiry.forget(ClusterTime(5650));
-        assert_eq!(expiry.horizon(ClusterTime(5650)), ClusterTime(5650));
+        assert_eq!(
+            expiry.horizon(ClusterTime(5650), ClusterTime(5000)),
+            ClusterTime(5650)
+        );
+    }
+
+    #[test]
+    fn what_another_leader_granted_stays_an_election_timeout_longer() {
+        let mut expiry = expiry();
+        expiry.inherits(Some(ClusterTime(5000)), Duration::ZERO);
+        assert_eq!(expiry.goes(ClusterTime(5000)), ClusterTime(6000));
+        let horizon = |expiry: &Expiry, next| expiry.horizon(ClusterTime(6000), ClusterTime(next));
+        assert_eq!(horizon(&expiry, 5000), ClusterTime(5000));
+        assert_eq!(expiry.goes(ClusterTime(5001)), ClusterTime(5001));
+        assert_eq!(horizon(&expiry, 5001), ClusterTime(6000));
+        expiry.inherits(Some(ClusterTime(5000)), Duration::from_nanos(1500));
+        assert_eq!(expiry.goes(ClusterTime(5000)), ClusterTime(6500));
+        expiry.inherits(None, Duration::MAX);
+        assert_eq!(expiry.goes(ClusterTime(5000)), ClusterTime(5000));
     }
 
     #[test]

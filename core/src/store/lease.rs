@@ -120,6 +120,11 @@ impl Leases {
         self.due.first().map(|&(deadline, _, _)| deadline)
     }
 
+    /// When the last node is due.
+    pub(super) fn last_deadline(&self) -> Option<ClusterTime> {
+        self.due.last().map(|&(deadline, _, _)| deadline)
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.rows.len()

@@ -226,6 +226,12 @@ impl Store {
         self.leases.next_deadline()
     }
 
+    /// When the last node is due.
+    #[must_use]
+    pub fn last_deadline(&self) -> Option<ClusterTime> {
+        self.leases.last_deadline()
+    }
+
     /// The counter: the v2 index of the last event.
     #[must_use]
     pub const fn revision(&self) -> Revision {
