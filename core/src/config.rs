@@ -1,10 +1,12 @@
 //! The limits and timeouts of one member. What must be equal on all replicas is not here but in
 //! [`Settings`](crate::store::Settings), in the log.
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Duration;
 
 /// Limits and timeouts. Every queue has its limit here; simulations set them down to 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// How often a leader tells that it leads.
     pub heartbeat_interval: Duration,

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use quorate_core::store::{Body, ClientRequest, Consistency, Event, Filter, Response, Value};
 use quorate_core::{EndReason, NodeId, RequestError, Revision, WatchId};
+use serde::{Deserialize, Serialize};
 
 use crate::check::linearizability::Asked;
+use crate::fates::Here;
 use crate::fault::{Dials, Fault, Kind};
 use crate::options::Options;
 use crate::rng::{Draw, Purpose, Seed};
@@ -131,36 +133,56 @@ impl Client {
         }
     }
 
-    /// What it wants next: an operation, which is pending then, or a stream, which is to be opened.
-    pub fn begin(
+    /// Draws what it wants next.
+    pub fn wants(
         &mut self,
         seed: Seed,
         options: &Options,
         dials: &Dials,
         paths: &[quorate_core::store::Path],
-    ) -> Begun {
-        self.begun += 1;
+    ) -> Wanted {
+        let number = self.begun + 1;
         let client = self.number as u64;
-        let mut draw = seed.draw(Purpose::Workload, client, self.begun);
-        let name = self.name(options, &mut draw);
-        let operation = (client << 32) | self.begun;
+        let mut draw = seed.draw(Purpose::Workload, client, number);
+        let name = self.name(options, number, &mut draw);
         let mix = &options.mix;
-        match wish(
-            mix,
-            paths,
-            client,
-            self.begun,
-            &self.memory,
-            name,
-            &mut draw,
-        ) {
+        let wish = wish(mix, paths, client, number, &self.memory, name, &mut draw);
+        let (mut seat, mut pace) = (self.favourite, (1_000, Duration::ZERO));
+        match &wish {
+            Wish::Watch { .. } => {
+                let take = *draw.pick(&[1, 2, 10, 1_000]);
+                let slow = *draw.pick(&[0, 1, 20, 1_000]);
+                pace = (take, Duration::from_millis(slow));
+            }
+            Wish::Write(_) | Wish::Read(_) => {
+                let is_local = matches!(&wish, Wish::Read(query)
+                    if matches!(query.consistency, Consistency::Local { .. }));
+                let strays = is_local || draw.one_in(10);
+                if strays || draw.percent(dials.scale(Fault::K9, 95)) {
+                    seat = draw.place(options.members);
+                }
+            }
+        }
+        Wanted {
+            number,
+            seat,
+            pace,
+            wish,
+        }
+    }
+
+    /// Begins what it wants: an operation, which is pending then, or a stream, which is to be
+    /// opened.
+    pub fn begin(&mut self, wanted: Wanted) -> Begun {
+        self.begun = wanted.number;
+        let operation = ((self.number as u64) << 32) | self.begun;
+        let seat = wanted.seat;
+        let asked = match wanted.wish {
             Wish::Watch {
                 filter,
                 since,
                 once,
             } => {
-                let take = *draw.pick(&[1, 2, 10, 1_000]);
-                let slow = *draw.pick(&[0, 1, 20, 1_000]);
                 let stream = Stream {
                     filter,
                     next: since,
@@ -168,27 +190,28 @@ impl Client {
                     opened: 0,
                     open: None,
                     credit: 0,
-                    pace: (take, Duration::from_millis(slow)),
+                    pace: wanted.pace,
                 };
                 self.streams.insert(operation, stream);
                 let oldest = self.streams.first_key_value().map(|(&oldest, _)| oldest);
                 let closed = oldest
                     .filter(|_| self.streams.len() > STREAMS_MAX)
                     .and_then(|oldest| Some((oldest, self.streams.remove(&oldest)?)));
-                Begun::Stream {
+                return Begun::Stream {
                     opened: operation,
                     closed,
-                }
+                };
             }
-            Wish::Write(command) => {
-                let asked = Asked::Write(command);
-                self.wait(operation, asked, options, dials, &mut draw)
-            }
-            Wish::Read(query) => {
-                let asked = Asked::Read(query);
-                self.wait(operation, asked, options, dials, &mut draw)
-            }
-        }
+            Wish::Write(command) => Asked::Write(command),
+            Wish::Read(query) => Asked::Read(query),
+        };
+        self.pending = Some(Pending {
+            operation,
+            asked,
+            attempt: 1,
+            seat,
+        });
+        Begun::Operation { seat }
     }
 
     /// The answer to the try under way. `true` where it is over for the client.
@@ -197,7 +220,7 @@ impl Client {
         result: &Result<Response, RequestError>,
         seat_of: impl Fn(NodeId) -> Option<usize>,
         options: &Options,
-        dials: &Dials,
+        here: Here<'_>,
         draw: &mut Draw,
     ) -> Step {
         match result {
@@ -219,12 +242,12 @@ impl Client {
             Err(RequestError::Busy | RequestError::DiskFull | RequestError::Stopping) => {
                 self.again(options.config.heartbeat_interval * 2, draw)
             }
-            Err(RequestError::Dropped) => self.lost(options, dials, draw),
+            Err(RequestError::Dropped) => self.lost(options, here, draw),
         }
     }
 
     /// The try under way ended without an answer: its outcome is unknown.
-    pub fn lost(&mut self, options: &Options, dials: &Dials, draw: &mut Draw) -> Step {
+    pub fn lost(&mut self, options: &Options, mut here: Here<'_>, draw: &mut Draw) -> Step {
         let Some(pending) = &self.pending else {
             return Step::Over;
         };
@@ -234,9 +257,13 @@ impl Client {
             Asked::Write(command) => command.client.is_some() && (persists || draw.percent(80)),
             Asked::Read(_) => draw.percent(50),
         };
-        if pending.is_named() && options.members > 1 && draw.percent(dials.scale(Fault::K2, 100)) {
-            let others = draw.place(options.members - 1);
-            self.favourite = (pending.seat + 1 + others) % options.members;
+        let is_elsewhere = |draw: &mut Draw| draw.percent(here.dials().scale(Fault::K2, 100));
+        if pending.is_named() && options.members > 1 {
+            let is_elsewhere = is_elsewhere(draw);
+            if here.strikes(Fault::K2, is_elsewhere) {
+                let others = draw.place(options.members - 1);
+                self.favourite = (pending.seat + 1 + others) % options.members;
+            }
         }
         if repeatable {
             self.again(options.config.heartbeat_interval, draw)
@@ -309,38 +336,13 @@ impl Client {
         }
     }
 
-    fn wait(
-        &mut self,
-        operation: u64,
-        asked: Asked,
-        options: &Options,
-        dials: &Dials,
-        draw: &mut Draw,
-    ) -> Begun {
-        let local = matches!(&asked, Asked::Read(query)
-            if matches!(query.consistency, Consistency::Local { .. }));
-        let elsewhere = local || draw.one_in(10) || draw.percent(dials.scale(Fault::K9, 95));
-        let seat = if elsewhere {
-            draw.place(options.members)
-        } else {
-            self.favourite
-        };
-        self.pending = Some(Pending {
-            operation,
-            asked,
-            attempt: 1,
-            seat,
-        });
-        Begun::Operation { seat }
-    }
-
-    fn name(&mut self, options: &Options, draw: &mut Draw) -> Option<ClientRequest> {
+    fn name(&mut self, options: &Options, number: u64, draw: &mut Draw) -> Option<ClientRequest> {
         if !draw.percent(options.mix.named) {
             return None;
         }
         let client = self.number as u64;
         if draw.percent(30) {
-            let text = format!("{client}:{}", self.begun);
+            let text = format!("{client}:{number}");
             return Some(ClientRequest::Opaque(Value::from(text.as_str())));
         }
         let acked = self.sequence.saturating_sub(draw.below(3));
@@ -370,6 +372,19 @@ impl Client {
             }
         }
     }
+}
+
+/// What a client wants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Its so-many-th wish.
+    pub number: u64,
+    /// The node to ask first. A watch is opened anywhere.
+    pub seat: usize,
+    /// Of a watcher: how much it takes at a time, and how long it reads.
+    pub pace: (u32, Duration),
+    /// What.
+    pub wish: Wish,
 }
 
 /// What a client begins.

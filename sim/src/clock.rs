@@ -5,7 +5,9 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use quorate_core::Instant;
+use serde::{Deserialize, Serialize};
 
+use crate::fates::Here;
 use crate::fault::{Dials, Fault, Kind};
 use crate::rng::Draw;
 
@@ -41,7 +43,9 @@ pub const LATER: &[Kind] = &[Kind {
 }];
 
 /// A moment of true time, in nanoseconds since the run began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Time(pub u64);
 
 impl Time {
@@ -84,6 +88,9 @@ pub fn nanos(duration: Duration) -> u64 {
 /// ρ in parts per million: the largest rate error that core is promised.
 pub const RATE_ERROR_PPM: u64 = quorate_core::time::RATE_ERROR_PER_MILLE * 1_000;
 
+/// Tells the occasions of clocks that begin from those on which they change.
+pub const BEGINNING: u64 = 1 << 37;
+
 const MILLION: u64 = 1_000_000;
 
 /// The longest step a clock has with these dials.
@@ -111,8 +118,9 @@ pub struct Clock {
 impl Clock {
     /// A clock of the kind the dials ask for.
     #[must_use]
-    pub fn new(now: Time, dials: &Dials, draw: &mut Draw) -> Self {
-        let step = if dials.on(Fault::C6) {
+    pub fn new(now: Time, mut here: Here<'_>, draw: &mut Draw) -> Self {
+        let is_coarse = here.dials().on(Fault::C6);
+        let step = if here.strikes(Fault::C6, is_coarse) {
             *draw.pick(&[1, 10, 16]) * MILLION
         } else {
             1
@@ -125,7 +133,10 @@ impl Clock {
             step,
             wall_error: 0,
         };
-        clock.change_rate(now, dials, draw);
+        let is_wrong = here.dials().on(Fault::C3);
+        let is_wrong = here.strikes(Fault::C3, is_wrong);
+        let bound = here.dials().scale(Fault::C3, RATE_ERROR_PPM);
+        clock.change_rate(now, bound * u64::from(is_wrong), draw);
         clock
     }
 
@@ -149,11 +160,10 @@ impl Clock {
         Time(u64::try_from(at).unwrap_or(u64::MAX))
     }
 
-    /// C3: goes on at another rate within ρ.
-    pub fn change_rate(&mut self, now: Time, dials: &Dials, draw: &mut Draw) {
+    /// C3: goes on at another rate, wrong by at most `bound` parts in a million.
+    pub fn change_rate(&mut self, now: Time, bound: u64, draw: &mut Draw) {
         self.reading = self.exact(now);
         self.since = self.since.max(now);
-        let bound = dials.scale(Fault::C3, RATE_ERROR_PPM);
         // The bounds themselves are the likeliest to break something.
         self.rate = match draw.below(4) {
             0 => MILLION - bound,
@@ -194,14 +204,17 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fates::{Fates, Place};
     use crate::rng::{Purpose, Seed};
 
     fn clocks() -> impl Iterator<Item = (Clock, Draw)> {
         (0..50).map(|seed| {
             let mut draw = Seed::new(seed).draw(Purpose::Clock, 0, 0);
             let dials = Dials::off().with(&[(Fault::C3, 100), (Fault::C6, seed % 2)]);
-            let mut clock = Clock::new(Time(5), &dials, &mut draw);
-            clock.change_rate(Time(1_000_000_007), &dials, &mut draw);
+            let mut fates = Fates::of_chance(dials);
+            let here = fates.at(Place::Node(0), 0);
+            let mut clock = Clock::new(Time(5), here, &mut draw);
+            clock.change_rate(Time(1_000_000_007), RATE_ERROR_PPM, &mut draw);
             (clock, draw)
         })
     }

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use quorate_core::wal::{FileError, Files};
 
-use crate::fault::{Counters, Dials, Fault, Kind};
+use crate::fates::Here;
+use crate::fault::{Fault, Kind};
 use crate::rng::Draw;
 
 /// What disks can do.
@@ -77,6 +78,13 @@ pub const DAMAGE: &[Kind] = &[
 pub const LATER: &[Kind] = &[Kind {
     fault: Fault::D14,
     what: "a snapshot that was received is cut, or not what was sent",
+    gap: 0,
+}];
+
+/// What disks can do when they are read.
+pub const READS: &[Kind] = &[Kind {
+    fault: Fault::D10,
+    what: "what a snapshot is made of cannot be read",
     gap: 0,
 }];
 
@@ -216,13 +224,7 @@ impl Disk {
 
     /// The node stops in the midst of `jobs`. Afterwards the program sees what survived, all of it
     /// durable.
-    pub fn crash(
-        &mut self,
-        jobs: Vec<Job>,
-        dials: &Dials,
-        draw: &mut Draw,
-        counters: &mut Counters,
-    ) {
+    pub fn crash(&mut self, jobs: Vec<Job>, mut here: Here<'_>, draw: &mut Draw) {
         self.job.clear();
         for mut job in jobs {
             // Any prefix of what it was doing took place; mostly some of it.
@@ -230,13 +232,18 @@ impl Disk {
             job.truncate(done);
             self.complete(job);
         }
-        let mode = if dials.on(Fault::D3) {
-            Loss::draw(dials, draw)
+        let mode = if here.allow(Fault::D3) {
+            for fault in [Fault::D3, Fault::D4, Fault::D5] {
+                if here.allow(fault) {
+                    here.remember(fault);
+                }
+            }
+            Loss::draw(&here, draw)
         } else {
             // The machine goes on: the page cache is written out.
             Loss::Nothing
         };
-        self.media.crash(mode, dials, draw, counters);
+        self.media.crash(mode, &mut here, draw);
         self.view = View {
             names: self.media.names.clone(),
             files: self
@@ -405,8 +412,8 @@ enum Loss {
 }
 
 impl Loss {
-    fn draw(dials: &Dials, draw: &mut Draw) -> Self {
-        let most = if dials.on(Fault::D5) { 6 } else { 3 };
+    fn draw(here: &Here<'_>, draw: &mut Draw) -> Self {
+        let most = if here.allow(Fault::D5) { 6 } else { 3 };
         match draw.below(most) {
             0 => Self::Nothing,
             1 => Self::All,
@@ -484,7 +491,7 @@ impl Media {
         }
     }
 
-    fn crash(&mut self, loss: Loss, dials: &Dials, draw: &mut Draw, counters: &mut Counters) {
+    fn crash(&mut self, loss: Loss, here: &mut Here<'_>, draw: &mut Draw) {
         // A journalling file system keeps the order of changes of names.
         let changes = std::mem::take(&mut self.volatile_names);
         let kept = match loss {
@@ -497,7 +504,7 @@ impl Media {
         }
         self.collect();
         for platter in self.files.values_mut() {
-            platter.crash(loss, dials, draw, counters);
+            platter.crash(loss, here, draw);
         }
     }
 }
@@ -528,7 +535,7 @@ impl Platter {
         }
     }
 
-    fn crash(&mut self, loss: Loss, dials: &Dials, draw: &mut Draw, counters: &mut Counters) {
+    fn crash(&mut self, loss: Loss, here: &mut Here<'_>, draw: &mut Draw) {
         self.unsynced.clear();
         let volatile = std::mem::take(&mut self.volatile);
         let orders: Vec<_> = volatile.values().map(|(order, _)| *order).collect();
@@ -545,10 +552,10 @@ impl Platter {
             let start = sector * SECTOR;
             let lost = order >= lost_from || (loss == Loss::Some && draw.percent(50));
             // The sector at which power failed may hold something of both.
-            let torn =
-                dials.on(Fault::D4) && (order == torn_at || (loss == Loss::Some && draw.one_in(4)));
+            let torn = here.allow(Fault::D4)
+                && (order == torn_at || (loss == Loss::Some && draw.one_in(4)));
             if torn {
-                counters.count(Fault::D4);
+                here.count(Fault::D4);
                 let at = draw.place(before.len());
                 let old = if draw.percent(75) {
                     at..before.len()
@@ -562,7 +569,7 @@ impl Platter {
                 } else {
                     Fault::D3
                 };
-                counters.count(fault);
+                here.count(fault);
                 self.bytes[start..start + before.len()].copy_from_slice(&before);
             }
         }
@@ -597,34 +604,24 @@ impl Pace {
     }
 
     /// How long a job takes that syncs.
-    pub fn sync_latency(
-        &self,
-        dials: &Dials,
-        draw: &mut Draw,
-        counters: &mut Counters,
-    ) -> Duration {
-        let mut latency = self.read_latency(dials, draw, counters);
-        if dials.on(Fault::D2) && draw.below(100_000) < dials.scale(Fault::D2, 200) {
-            counters.count(Fault::D2);
+    pub fn sync_latency(&self, here: &mut Here<'_>, draw: &mut Draw) -> Duration {
+        let mut latency = self.read_latency(here, draw);
+        let dials = here.dials();
+        let stalls = dials.on(Fault::D2) && draw.below(100_000) < dials.scale(Fault::D2, 200);
+        if here.strikes(Fault::D2, stalls) {
             latency += Duration::from_millis(draw.between(1_000, 30_000));
         }
         latency
     }
 
     /// How long a job takes that only reads: nothing stalls it.
-    pub fn read_latency(
-        &self,
-        dials: &Dials,
-        draw: &mut Draw,
-        counters: &mut Counters,
-    ) -> Duration {
+    pub fn read_latency(&self, here: &mut Here<'_>, draw: &mut Draw) -> Duration {
         let mut latency = self.base + Duration::from_micros(draw.skewed(100));
         if self.slow {
-            counters.count(Fault::D15);
             latency *= 20;
         }
-        if draw.percent(dials.scale(Fault::D1, 40)) {
-            counters.count(Fault::D1);
+        let is_late = draw.percent(here.dials().scale(Fault::D1, 40));
+        if here.strikes(Fault::D1, is_late) {
             latency += Duration::from_millis(draw.skewed(80).min(1_000));
         }
         latency
@@ -638,6 +635,8 @@ fn place(number: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fates::{Fates, Place};
+    use crate::fault::Dials;
     use crate::rng::{Purpose, Seed};
 
     fn read(files: &SimFiles, name: &str) -> Result<Vec<u8>, FileError> {
@@ -648,6 +647,7 @@ mod tests {
 
     /// Writes `1`s durably, then `2`s without a sync, then crashes.
     fn crashed(seed: u64, dials: &Dials) -> Vec<u8> {
+        let mut fates = Fates::of_chance(dials.clone());
         let disk = Rc::new(RefCell::new(Disk::default()));
         let mut files = SimFiles::new(disk.clone());
         let write = |files: &mut SimFiles, byte: u8| {
@@ -671,7 +671,7 @@ mod tests {
         disk.borrow_mut().complete(job);
         let mut draw = Seed::new(seed).draw(Purpose::DiskCrash, 0, 0);
         disk.borrow_mut()
-            .crash(Vec::new(), dials, &mut draw, &mut Counters::default());
+            .crash(Vec::new(), fates.at(Place::Node(0), 0), &mut draw);
         read(&files, "f").expect("its name is durable")
     }
 
@@ -716,10 +716,10 @@ mod tests {
             files.write_at("f", 0, &[1]).expect("allocated");
             files.sync("f").expect("there");
             let job = disk.borrow_mut().take_job();
-            let dials = Dials::off().with(&[(Fault::D3, 100)]);
+            let mut fates = Fates::of_chance(Dials::off().with(&[(Fault::D3, 100)]));
             let mut draw = Seed::new(seed).draw(Purpose::DiskCrash, 0, 0);
             disk.borrow_mut()
-                .crash(vec![job], &dials, &mut draw, &mut Counters::default());
+                .crash(vec![job], fates.at(Place::Node(0), 0), &mut draw);
             seen.insert(read(&files, "f").ok());
         }
         let whole = [None, Some(vec![0]), Some(vec![1])];

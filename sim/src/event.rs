@@ -129,6 +129,8 @@ pub enum Event {
     Fork { count: u64 },
     /// Chaos ends.
     Heal,
+    /// The run ends before that.
+    Cut,
     /// Progress is looked at.
     Tick,
 }
@@ -170,8 +172,21 @@ impl Event {
             | Self::Credit { .. }
             | Self::Fork { .. }
             | Self::Heal
+            | Self::Cut
             | Self::Tick => None,
         }
+    }
+
+    /// Whether it happens in chaos only.
+    #[must_use]
+    pub const fn is_of_chaos(&self) -> bool {
+        self.is_strike() || matches!(self, Self::Begin { .. } | Self::Fork { .. })
+    }
+
+    /// Whether a fault strikes.
+    #[must_use]
+    pub const fn is_strike(&self) -> bool {
+        matches!(self, Self::Strike { .. } | Self::KillLeader { .. })
     }
 
     /// Its kind and its place, for the trace and for the order of what is due at once.
@@ -211,6 +226,8 @@ impl Event {
             Self::Fork { .. } => (22, 0),
             Self::Heal => (23, 0),
             Self::Tick => (24, 0),
+            // After all else that is due then.
+            Self::Cut => (255, 0),
         }
     }
 
@@ -255,6 +272,7 @@ impl Event {
             | Self::Unfull { .. }
             | Self::Begin { .. }
             | Self::Heal
+            | Self::Cut
             | Self::Watchdog
             | Self::Tick => 0,
         }

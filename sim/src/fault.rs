@@ -2,13 +2,17 @@
 //!
 //! The kinds of one family stand in a table at the top of the file that makes them happen.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 use crate::rng::Draw;
 
 /// One kind of fault, by its id in SIMULATION.md §3.
 #[expect(missing_docs, reason = "the tables of the families say what each is")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Fault {
     N1,
     N2,
@@ -51,14 +55,25 @@ pub enum Fault {
     K2,
     K3,
     K9,
+    D10,
 }
 
 /// How many kinds there are.
-pub const KINDS: usize = Fault::K9 as usize + 1;
+pub const KINDS: usize = Fault::D10 as usize + 1;
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut all = kinds().map(|kind| kind.fault);
+        let found = all.find(|fault| fault.to_string() == text);
+        found.ok_or_else(|| format!("no fault `{text}`"))
     }
 }
 
@@ -88,10 +103,12 @@ pub fn kinds() -> impl Iterator<Item = &'static Kind> {
         .chain(crate::network::LATER)
         .chain(crate::disk::LATER)
         .chain(crate::client::FAULTS)
+        .chain(crate::disk::READS)
 }
 
 /// How strong each kind is in this run, in percent of its range; zero is off.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "BTreeMap<Fault, u64>", try_from = "BTreeMap<Fault, u64>")]
 pub struct Dials([u64; KINDS]);
 
 impl Dials {
@@ -149,6 +166,25 @@ impl Dials {
     #[must_use]
     pub const fn scale(&self, fault: Fault, full: u64) -> u64 {
         full * self.of(fault) / 100
+    }
+}
+
+impl From<Dials> for BTreeMap<Fault, u64> {
+    fn from(dials: Dials) -> Self {
+        let on = kinds().filter(|kind| dials.on(kind.fault));
+        on.map(|kind| (kind.fault, dials.of(kind.fault))).collect()
+    }
+}
+
+impl TryFrom<BTreeMap<Fault, u64>> for Dials {
+    type Error = String;
+
+    fn try_from(turned: BTreeMap<Fault, u64>) -> Result<Self, String> {
+        if let Some((fault, percent)) = turned.iter().find(|&(_, &percent)| percent > 100) {
+            return Err(format!("{fault} at {percent} %"));
+        }
+        let turned: Vec<_> = turned.into_iter().collect();
+        Ok(Self::off().with(&turned))
     }
 }
 

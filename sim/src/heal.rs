@@ -13,7 +13,6 @@ use crate::check::ttl::Working;
 use crate::check::{Verdict, Violation};
 use crate::clock::Time;
 use crate::event::Event;
-use crate::fault::Dials;
 use crate::node::Life;
 use crate::rng::Purpose;
 use crate::world::World;
@@ -75,7 +74,7 @@ impl World {
         let outsiders = seats.split_off(size.min(seats.len()));
         seats.sort_unstable();
         let core = seats;
-        self.dials = Dials::off();
+        self.fates.end();
         self.network.heal();
         for seat in 0..members {
             self.nodes[seat].disk.borrow_mut().set_full(false);

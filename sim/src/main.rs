@@ -1,15 +1,19 @@
 //! The command line: `quorate-sim run <profile>:<seed>`, `quorate-sim sweep`.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use quorate_sim::check::determinism;
 use quorate_sim::options::{Options, Profile, Run};
-use quorate_sim::run::{Look, Report, run};
-use quorate_sim::sweep::{Totals, explained, sweep};
+use quorate_sim::plan::Plan;
+use quorate_sim::run::{Look, Report, explained_plan, planned, run_plan, run_with};
+use quorate_sim::shrink::Shrink;
+use quorate_sim::sweep::{Totals, sweep};
 
 /// A whole quorate cluster in one thread, from one seed.
 #[derive(Debug, Parser)]
@@ -19,12 +23,23 @@ struct Arguments {
     command: Command,
 }
 
+/// What to run.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+struct What {
+    /// `<profile>:<seed>`; a number alone is a seed of the swarm.
+    run: Option<Run>,
+    /// A plan that was written before.
+    #[arg(long)]
+    plan: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs one seed, twice, and says what came of it.
+    /// Runs one seed, or a plan, twice, and says what came of it.
     Run {
-        /// `<profile>:<seed>`; a number alone is a seed of the swarm.
-        run: Run,
+        #[command(flatten)]
+        what: What,
         /// Print the hash of the trace, alone on the last line.
         #[arg(long)]
         hash: bool,
@@ -37,6 +52,25 @@ enum Command {
         /// Stop after so many steps.
         #[arg(long)]
         until: Option<u64>,
+    },
+    /// Spells out what happens in a run, until something does not hold: knobs, faults, operations.
+    Plan {
+        /// `<profile>:<seed>`; a number alone is a seed of the swarm.
+        run: Run,
+        /// Where to write it; to the standard output, where no file is named.
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
+    /// Makes a failing run as small as it gets, and writes its plan.
+    Shrink {
+        #[command(flatten)]
+        what: What,
+        /// Where to write it; to the standard output, where no file is named.
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+        /// How long it may take.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
     },
     /// Runs many seeds on all processors.
     Sweep {
@@ -57,9 +91,21 @@ enum Command {
 
 fn main() -> ExitCode {
     let mut out = io::stdout().lock();
-    let done = match Arguments::parse().command {
+    match command(&mut out, Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Does what is asked. Whether all held.
+fn command(out: &mut impl Write, command: Command) -> io::Result<bool> {
+    match command {
         Command::Run {
-            run,
+            what,
             hash,
             trace,
             node,
@@ -70,39 +116,98 @@ fn main() -> ExitCode {
                 lines: trace,
                 until,
             };
-            run_one(&mut out, run, look, hash, node)
+            run_one(out, &what, look, hash, node)
         }
+        Command::Plan { run, output } => {
+            let (report, plan) = planned(run, Look::default());
+            write_plan(out, &plan, output.as_deref())?;
+            Ok(report.failure.is_none())
+        }
+        Command::Shrink {
+            what,
+            output,
+            seconds,
+        } => shrink(out, &what, output.as_deref(), Duration::from_secs(seconds)),
         Command::Sweep {
             seeds,
             from,
             profile,
             fail_fast,
-        } => {
-            drop(out);
-            out = io::stdout().lock();
-            run_many(&mut out, profile, from, seeds, fail_fast)
-        }
-    };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "cannot write: {error}");
-            ExitCode::FAILURE
-        }
+        } => run_many(out, profile, from, seeds, fail_fast),
     }
+}
+
+fn write_plan(out: &mut impl Write, plan: &Plan, output: Option<&Path>) -> io::Result<()> {
+    match output {
+        None => write!(out, "{plan}"),
+        Some(path) => fs::write(path, plan.to_string()),
+    }
+}
+
+fn read_plan(path: &Path) -> io::Result<Plan> {
+    let named = |error: String| io::Error::other(format!("{}: {error}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
+    Plan::parse(&text).map_err(named)
+}
+
+/// Makes a failing run small. Whether it held, and there was nothing to do.
+fn shrink(
+    out: &mut impl Write,
+    what: &What,
+    output: Option<&Path>,
+    limit: Duration,
+) -> io::Result<bool> {
+    let plan = match (&what.plan, what.run) {
+        (Some(path), _) => read_plan(path)?,
+        (None, Some(run)) => planned(run, Look::default()).1,
+        (None, None) => unreachable!("one of both is required"),
+    };
+    let Some(mut shrink) = Shrink::new(plan, limit) else {
+        writeln!(io::stderr(), "it holds: there is nothing to shrink")?;
+        return Ok(true);
+    };
+    let told = |shrink: &Shrink| {
+        let Plan {
+            knobs,
+            operations,
+            faults,
+            ..
+        } = &shrink.plan;
+        let (nodes, operations, faults) = (knobs.members, operations.len(), faults.len());
+        let _ = writeln!(
+            io::stderr(),
+            "{nodes} nodes, {operations} operations, {faults} faults after {} tries",
+            shrink.tries
+        );
+    };
+    told(&shrink);
+    shrink.run(told);
+    write_plan(out, &shrink.plan, output)?;
+    let failure = explained_plan(&shrink.plan);
+    writeln!(io::stderr(), "{failure}")?;
+    Ok(false)
 }
 
 fn run_one(
     out: &mut impl Write,
-    name: Run,
+    what: &What,
     look: Look,
     hash: bool,
     node: Option<usize>,
 ) -> io::Result<bool> {
-    writeln!(out, "{}", Options::new(name))?;
+    let plan = what.plan.as_deref().map(read_plan).transpose()?;
+    let options = match (&plan, what.run) {
+        (Some(plan), _) => plan.options(),
+        (None, Some(run)) => Options::new(run),
+        (None, None) => unreachable!("one of both is required"),
+    };
+    let again = |look: Look| match &plan {
+        Some(plan) => run_plan(plan, look),
+        None => run_with(options.clone(), look),
+    };
+    writeln!(out, "{options}")?;
     let begun = Instant::now();
-    let report = run(name, look);
+    let report = again(look);
     let real = begun.elapsed();
     if look.lines {
         let nodes: Vec<usize> = node.into_iter().collect();
@@ -111,40 +216,21 @@ fn run_one(
         }
     }
     figures(out, &report, real)?;
-    let mut passed = report.failure.is_none();
-    if let Some(failure) = &report.failure {
-        writeln!(
-            out,
-            "{}",
-            if look.until.is_none() {
-                explained(failure)
-            } else {
-                again(name, look)
-            }
-        )?;
-    } else if look.until.is_none() {
-        let second = run(name, Look::default());
-        if let Err(violation) = determinism::equal(report.hash, second.hash) {
-            writeln!(out, "{violation}")?;
-            passed = false;
-        }
+    let second = again(Look {
+        lines: report.failure.is_some(),
+        ..look
+    });
+    let same = determinism::equal(report.hash, second.hash);
+    if let Some(failure) = &second.failure {
+        writeln!(out, "{failure}")?;
+    }
+    if let Err(violation) = &same {
+        writeln!(out, "{violation}")?;
     }
     if hash {
         writeln!(out, "{:032x}", report.hash)?;
     }
-    Ok(passed)
-}
-
-fn again(name: Run, look: Look) -> quorate_sim::run::Failure {
-    run(
-        name,
-        Look {
-            lines: true,
-            ..look
-        },
-    )
-    .failure
-    .expect("it failed a moment ago")
+    Ok(report.failure.is_none() && same.is_ok())
 }
 
 fn figures(out: &mut impl Write, report: &Report, real: Duration) -> io::Result<()> {

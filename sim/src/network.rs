@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Time, nanos};
-use crate::fault::{Counters, Dials, Fault, Kind};
+use crate::fates::{Fates, Here, Place};
+use crate::fault::{Fault, Kind};
 use crate::rng::{Draw, Purpose, Seed};
 
 /// What the network can do.
@@ -95,7 +96,6 @@ const MILLI: u64 = 1_000_000;
 pub struct Network {
     seed: Seed,
     seats: usize,
-    dials: Dials,
     /// The longest election timeout: what the length of a partition is measured in.
     unit: Duration,
     /// Per directed link, `from * seats + to`.
@@ -134,16 +134,17 @@ struct Cut {
 impl Network {
     /// The network of `seats` nodes.
     #[must_use]
-    pub fn new(seed: Seed, seats: usize, dials: &Dials, unit: Duration) -> Self {
-        let links = (0..seats * seats)
-            .map(|link| Link::new(dials, &mut seed.draw(Purpose::Message, link as u64, 0)))
-            .collect();
+    pub fn new(seed: Seed, seats: usize, fates: &mut Fates, unit: Duration) -> Self {
+        let links = (0..seats * seats).map(|link| {
+            let place = Place::Link(link / seats, link % seats);
+            let mut draw = seed.draw(Purpose::Message, link as u64, 0);
+            Link::new(fates.at(place, 0), &mut draw)
+        });
         Self {
             seed,
             seats,
-            dials: dials.clone(),
             unit,
-            links,
+            links: links.collect(),
             cuts: Vec::new(),
         }
     }
@@ -155,54 +156,55 @@ impl Network {
         from: usize,
         to: usize,
         kind: u8,
-        counters: &mut Counters,
+        fates: &mut Fates,
     ) -> Arrivals {
         let name = from * self.seats + to;
         let link = &mut self.links[name];
         link.sent += 1;
         let mut draw = self.seed.draw(Purpose::Message, name as u64, link.sent);
         if let Some(fault) = self.cut(now, from, to, kind) {
-            counters.count(fault);
+            fates.count(fault);
             return Arrivals {
                 noticed: draw.one_in(32),
                 ..Arrivals::default()
             };
         }
-        let dials = &self.dials;
         let link = &mut self.links[name];
-        if draw.percent(dials.scale(Fault::N2, 30)) {
-            counters.count(Fault::N2);
+        let mut here = fates.at(Place::Link(from, to), link.sent);
+        let chance = |here: &Here<'_>, draw: &mut Draw, fault, full| {
+            draw.percent(here.dials().scale(fault, full))
+        };
+        let is_lost = chance(&here, &mut draw, Fault::N2, 30);
+        if here.strikes(Fault::N2, is_lost) {
             return Arrivals::default();
         }
         while link.flying.front().is_some_and(|&arrival| arrival <= now) {
             link.flying.pop_front();
         }
         if link.flying.len() >= link.capacity {
-            counters.count(Fault::N10);
+            here.count(Fault::N10);
             return Arrivals::default();
         }
         let mut arrivals = Arrivals::default();
         let mut at = link.arrival(now, &mut draw);
-        if dials.on(Fault::N1) {
-            counters.count(Fault::N1);
-        }
-        if draw.percent(dials.scale(Fault::N5, 50)) {
-            counters.count(Fault::N5);
+        let is_overtaken = chance(&here, &mut draw, Fault::N5, 50);
+        if here.strikes(Fault::N5, is_overtaken) {
             at = at + Duration::from_nanos(draw.skewed(2 * nanos(link.base + link.mean)));
         }
         if link.clogged_until > at {
-            counters.count(Fault::N9);
+            here.count(Fault::N9);
             // Order is kept by the queue's insertion numbers.
             at = link.clogged_until;
         }
         link.flying.push_back(at);
         arrivals.push(at);
-        if draw.percent(dials.scale(Fault::N3, 50)) {
-            counters.count(Fault::N3);
+        let is_doubled = chance(&here, &mut draw, Fault::N3, 50);
+        if here.strikes(Fault::N3, is_doubled) {
             arrivals.push(link.arrival(now, &mut draw).max(link.clogged_until));
         }
-        if dials.on(Fault::N4) && draw.below(10_000) < dials.scale(Fault::N4, 200) {
-            counters.count(Fault::N4);
+        let replays = here.dials().scale(Fault::N4, 200);
+        let is_replayed = here.dials().on(Fault::N4) && draw.below(10_000) < replays;
+        if here.strikes(Fault::N4, is_replayed) {
             arrivals.push(at + Duration::from_nanos(draw.skewed(nanos(self.unit) * 12)));
         }
         arrivals
@@ -245,16 +247,19 @@ impl Network {
         (now + way).max(link.clogged_until)
     }
 
-    /// Makes a fault that strikes now and then happen.
-    pub fn strike(&mut self, fault: Fault, now: Time, draw: &mut Draw, counters: &mut Counters) {
+    /// Makes a fault that strikes now and then happen, to `victim` or to whom it will. Returns whom.
+    pub fn strike(
+        &mut self,
+        fault: Fault,
+        now: Time,
+        victim: Option<usize>,
+        draw: &mut Draw,
+    ) -> usize {
         self.cuts.retain(|cut| cut.until > now);
-        if self.seats < 2 {
-            return;
-        }
-        counters.count(fault);
         // 1–100 E, mostly short.
         let held = Duration::from_nanos(draw.skewed(nanos(self.unit) * 6) + nanos(self.unit));
-        let node = draw.place(self.seats);
+        let drawn = draw.place(self.seats);
+        let node = victim.unwrap_or(drawn);
         let mut kind = None;
         let mut period = None;
         let links: Vec<bool> = match fault {
@@ -277,7 +282,7 @@ impl Network {
             Fault::N9 => {
                 let until = now + Duration::from_nanos(draw.between(MILLI, 5_000 * MILLI));
                 self.clog(node, until);
-                return;
+                return node;
             }
             Fault::N12 => {
                 kind = Some(u8::try_from(draw.below(KINDS)).expect("a few kinds"));
@@ -326,7 +331,8 @@ impl Network {
             | Fault::D14
             | Fault::K2
             | Fault::K3
-            | Fault::K9 => unreachable!("{fault} does not strike the network"),
+            | Fault::K9
+            | Fault::D10 => unreachable!("{fault} does not strike the network"),
         };
         self.cuts.push(Cut {
             fault,
@@ -336,12 +342,12 @@ impl Network {
             period,
             since: now,
         });
+        node
     }
 
     /// All faults end: every link is whole, fast and keeps what it is given.
     pub fn heal(&mut self) {
         self.cuts.clear();
-        self.dials = Dials::off();
         for link in &mut self.links {
             *link = Link {
                 sent: link.sent,
@@ -404,13 +410,16 @@ impl Network {
 }
 
 impl Link {
-    fn new(dials: &Dials, draw: &mut Draw) -> Self {
+    fn new(mut here: Here<'_>, draw: &mut Draw) -> Self {
         let mut link = Self::quick();
-        if dials.on(Fault::N1) {
-            link.base = Duration::from_nanos(draw.below(1 + dials.scale(Fault::N1, 30 * MILLI)));
-            link.mean = Duration::from_nanos(draw.below(1 + dials.scale(Fault::N1, 70 * MILLI)));
+        let is_slow = here.dials().on(Fault::N1);
+        if here.strikes(Fault::N1, is_slow) {
+            let most = |full| here.dials().scale(Fault::N1, full);
+            link.base = Duration::from_nanos(draw.below(1 + most(30 * MILLI)));
+            link.mean = Duration::from_nanos(draw.below(1 + most(70 * MILLI)));
         }
-        if dials.on(Fault::N10) {
+        if here.allow(Fault::N10) {
+            here.remember(Fault::N10);
             link.capacity = usize::try_from(draw.between(2, 20)).expect("up to 20");
         }
         link
@@ -475,34 +484,37 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Dials;
 
-    fn network(dials: &Dials) -> Network {
-        Network::new(Seed::new(1), 3, dials, Duration::from_secs(1))
+    fn network(dials: &Dials) -> (Network, Fates) {
+        let mut fates = Fates::of_chance(dials.clone());
+        let network = Network::new(Seed::new(1), 3, &mut fates, Duration::from_secs(1));
+        (network, fates)
     }
 
-    fn arrivals(network: &mut Network, count: usize) -> usize {
-        let mut counters = Counters::default();
+    fn arrivals(dials: &Dials, count: usize) -> usize {
+        let (mut network, mut fates) = network(dials);
         (0..count)
-            .map(|_| network.send(Time(0), 0, 1, 0, &mut counters).times().len())
+            .map(|_| network.send(Time(0), 0, 1, 0, &mut fates).times().len())
             .sum()
     }
 
     #[test]
     fn without_faults_everything_arrives_once() {
-        assert_eq!(arrivals(&mut network(&Dials::off()), 1000), 1000);
+        assert_eq!(arrivals(&Dials::off(), 1000), 1000);
     }
 
     #[test]
     fn loss_and_duplication_are_as_strong_as_their_dials() {
         let lossy = Dials::off().with(&[(Fault::N2, 100)]);
-        assert!((600..800).contains(&arrivals(&mut network(&lossy), 1000)));
+        assert!((600..800).contains(&arrivals(&lossy, 1000)));
         let doubling = Dials::off().with(&[(Fault::N3, 100)]);
-        assert!((1400..1600).contains(&arrivals(&mut network(&doubling), 1000)));
+        assert!((1400..1600).contains(&arrivals(&doubling, 1000)));
     }
 
     #[test]
     fn a_one_way_cut_stops_one_way() {
-        let mut network = network(&Dials::off());
+        let (mut network, _) = network(&Dials::off());
         network.isolate(1, true, false);
         assert_eq!(network.cut(Time(9), 1, 0, 0), Some(Fault::N7));
         assert_eq!(network.cut(Time(9), 0, 1, 0), None);
@@ -512,9 +524,9 @@ mod tests {
 
     #[test]
     fn a_bridge_reaches_both_halves() {
-        let mut network = network(&Dials::off());
+        let (mut network, _) = network(&Dials::off());
         let mut draw = Seed::new(4).draw(Purpose::Fault, 0, 0);
-        network.strike(Fault::N8, Time(0), &mut draw, &mut Counters::default());
+        network.strike(Fault::N8, Time(0), None, &mut draw);
         let cut: Vec<_> = network
             .pairs()
             .filter(|&(link, ..)| network.cuts[0].stops(Time(1), link, 0))

@@ -16,7 +16,7 @@ use quorate_core::{
 
 use crate::clock::{Clock, Time};
 use crate::disk::{Disk, Job, Pace, SimFiles};
-use crate::fault::{Counters, Dials};
+use crate::fates::Here;
 use crate::rng::Draw;
 use crate::snapshot::Parcel;
 use crate::tables::Tables;
@@ -228,7 +228,7 @@ impl Node {
 
     /// The process is gone, at once; of what it had not synced the disk keeps what it likes.
     /// Returns who waited for answers and for events.
-    pub fn crash(&mut self, dials: &Dials, draw: &mut Draw, counters: &mut Counters) -> Waiting {
+    pub fn crash(&mut self, here: Here<'_>, draw: &mut Draw) -> Waiting {
         self.impaired = self.is_impaired();
         let mut jobs = Vec::new();
         let mut waiting = Waiting::default();
@@ -260,18 +260,13 @@ impl Node {
         self.incarnation += 1;
         // Whoever starts it again has made room first.
         self.disk.borrow_mut().set_full(false);
-        self.disk.borrow_mut().crash(jobs, dials, draw, counters);
+        self.disk.borrow_mut().crash(jobs, here, draw);
         waiting
     }
 
     /// What a power cut at this moment would leave: a disk of its own, and tables.
     #[must_use]
-    pub fn fork(
-        &self,
-        dials: &Dials,
-        draw: &mut Draw,
-        counters: &mut Counters,
-    ) -> (Rc<RefCell<Disk>>, Tables) {
+    pub fn fork(&self, here: Here<'_>, draw: &mut Draw) -> (Rc<RefCell<Disk>>, Tables) {
         let mut jobs = Vec::new();
         let mut tables = self.tables.clone();
         match &self.life {
@@ -290,7 +285,7 @@ impl Node {
         }
         let mut disk = self.disk.borrow().clone();
         disk.set_full(false);
-        disk.crash(jobs, dials, draw, counters);
+        disk.crash(jobs, here, draw);
         (Rc::new(RefCell::new(disk)), tables)
     }
 

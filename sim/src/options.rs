@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use quorate_core::Config;
 use quorate_core::store::Settings;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::nanos;
 use crate::fault::{Dials, Fault};
@@ -93,7 +94,8 @@ impl FromStr for Profile {
 }
 
 /// A profile and a seed: the name of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Run {
     /// Its profile.
     pub profile: Profile,
@@ -104,6 +106,20 @@ pub struct Run {
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.profile, self.seed)
+    }
+}
+
+impl From<Run> for String {
+    fn from(run: Run) -> Self {
+        run.to_string()
+    }
+}
+
+impl TryFrom<String> for Run {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -150,6 +166,8 @@ pub struct Options {
     pub turn: Duration,
     /// The mean time between two looks at forked disks (R11), in longest election timeouts.
     pub fork_every: u64,
+    /// Whether clusters are founded before the run.
+    pub births: bool,
 }
 
 impl Options {
@@ -182,6 +200,7 @@ impl Options {
             mix: Mix::new(run.profile, unit, &mut draw(5)),
             turn: Duration::from_micros(*size.pick(&[0, 0, 20, 200])),
             fork_every: size.between(2, 10),
+            births: true,
             config,
         };
         let log = log_bytes(run.profile, &mut draw(7));

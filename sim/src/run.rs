@@ -11,7 +11,8 @@ use crate::fault::Counters;
 use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::options::{Options, Run};
-use crate::world::World;
+use crate::plan::Plan;
+use crate::world::{Course, World};
 
 /// Lines of the concerned nodes in a failure's report.
 const LINES: usize = 40;
@@ -85,13 +86,42 @@ pub fn run(run: Run, look: Look) -> Report {
     run_with(Options::new(run), look)
 }
 
+/// Runs a plan.
+#[must_use]
+pub fn run_plan(plan: &Plan, look: Look) -> Report {
+    report(plan.options(), Course::Planned(plan), look).0
+}
+
+/// Runs a plan that fails once more, with lines.
+///
+/// # Panics
+/// Where it holds.
+#[must_use]
+pub fn explained_plan(plan: &Plan) -> Failure {
+    let look = Look {
+        lines: true,
+        ..Look::default()
+    };
+    run_plan(plan, look).failure.expect("it failed before")
+}
+
+/// Runs a seed, and spells out what happened until its end, or until something did not hold.
+#[must_use]
+pub fn planned(run: Run, look: Look) -> (Report, Plan) {
+    report(Options::new(run), Course::Noted, look)
+}
+
 /// Runs with these knobs.
 #[must_use]
 pub fn run_with(options: Options, look: Look) -> Report {
+    report(options, Course::Chance, look).0
+}
+
+fn report(options: Options, course: Course<'_>, look: Look) -> (Report, Plan) {
     let name = options.run;
     let header = options.to_string();
     let log = if look.lines { Log::keep() } else { Log::Off };
-    let mut world = World::new(options, look.checks, log);
+    let mut world = World::new(options, course, look.checks, log);
     // A failed assertion of core is a finding like any other.
     let outcome = catch_unwind(AssertUnwindSafe(|| world.run(look.until)));
     let violation = match outcome {
@@ -111,18 +141,20 @@ pub fn run_with(options: Options, look: Look) -> Report {
         run: name,
         violation,
     });
-    Report {
+    let plan = world.plan();
+    let report = Report {
         run: name,
         hash: world.trace.hash(),
         steps: world.trace.steps(),
         simulated: world.now.since(Time(0)),
         operations: world.issued,
         snapshots: world.installed,
-        counters: world.counters,
+        counters: world.fates.counters,
         ledger: world.checks.ledger,
         log: world.log,
         failure,
-    }
+    };
+    (report, plan)
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {

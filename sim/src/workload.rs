@@ -10,6 +10,7 @@ use quorate_core::store::{
     Append, ClientRequest, Command, Compare, Consistency, Content, Delete, Filter, Operation, Path,
     Put, Query, Scope, Value, When,
 };
+use serde::{Deserialize, Serialize};
 
 use crate::clock::nanos;
 use crate::options::Profile;
@@ -177,7 +178,7 @@ impl fmt::Display for Mix {
 }
 
 /// What a client wants next.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Wish {
     /// A change.
     Write(Arc<Command>),

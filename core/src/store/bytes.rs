@@ -71,7 +71,11 @@ impl fmt::Debug for Value {
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+        match str::from_utf8(&self.0) {
+            // Where people read it: the plans of the simulator.
+            Ok(text) if serializer.is_human_readable() => serializer.serialize_str(text),
+            Ok(_) | Err(_) => serializer.serialize_bytes(&self.0),
+        }
     }
 }
 
@@ -79,7 +83,7 @@ impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Bytes;
 
-        impl Visitor<'_> for Bytes {
+        impl<'de> Visitor<'de> for Bytes {
             type Value = Value;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,9 +93,25 @@ impl<'de> Deserialize<'de> for Value {
             fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Value, E> {
                 Ok(Value::new(bytes))
             }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
+                Ok(Value::new(text.as_bytes()))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut bytes: A) -> Result<Value, A::Error> {
+                let mut value = Vec::new();
+                while let Some(byte) = bytes.next_element::<u8>()? {
+                    value.push(byte);
+                }
+                Ok(Value::new(&value))
+            }
         }
 
-        deserializer.deserialize_bytes(Bytes)
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(Bytes)
+        } else {
+            deserializer.deserialize_bytes(Bytes)
+        }
     }
 }
 

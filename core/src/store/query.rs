@@ -3,13 +3,15 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Event, NodeState};
 use super::path::Path;
 use crate::ids::{Index, LogId, NodeId, Revision, Term};
 use crate::time::ClusterTime;
 
 /// A question to the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Query {
     /// What to read.
@@ -21,7 +23,7 @@ pub struct Query {
 }
 
 /// How fresh an answer must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub enum Consistency {
     /// Not older than the moment the question was asked: ReadIndex (thesis §6.4).

@@ -3,6 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::{Audience, Event};
 use super::history::{Change, SliceId};
 use super::path::{Path, hidden};
@@ -10,7 +12,7 @@ use crate::ids::{Revision, WatchId};
 use crate::output::EndReason;
 
 /// Which events a watch wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "arbitrary", derive(arbitrary::Arbitrary))]
 pub struct Filter {
     /// The path watched; nothing need be there.

@@ -9,7 +9,8 @@ use crate::check::{Verdict, Violation};
 use crate::clock::nanos;
 use crate::disk::{Pace, SimFiles};
 use crate::event::Event;
-use crate::fault::{Counters, Dials, Fault};
+use crate::fates::{Here, Place};
+use crate::fault::Fault;
 use crate::node::{Checkpointing, Life};
 use crate::rng::{Draw, Purpose};
 use crate::tables::write_slices;
@@ -75,7 +76,7 @@ impl World {
             self.absorb(seat, Input::DiskFull(writing.full));
         }
         if writing.full {
-            self.counters.count(Fault::D12);
+            self.fates.count(Fault::D12);
             let at = self.now + Duration::from_millis(50);
             self.queue.push(at, Event::LogRetry { seat, incarnation });
         }
@@ -104,7 +105,9 @@ impl World {
         let mut files = SimFiles::new(node.disk.clone());
         let full = write_slices(&mut files, &changes).is_err();
         let job = node.disk.borrow_mut().take_job();
-        let fails = full || draw.percent(if self.heal.is_some() { 0 } else { 5 });
+        let fails = draw.percent(if self.heal.is_some() || full { 0 } else { 5 });
+        let (place, count) = (Place::Node(seat), (1 << 36) | jobs);
+        let fails = self.fates.strikes(Fault::D12, place, count, fails) || full;
         let process = node
             .process_mut()
             .expect("only a running member checkpoints");
@@ -151,11 +154,12 @@ impl World {
     pub(super) fn disk_latency(
         &mut self,
         seat: usize,
-        latency: fn(&Pace, &Dials, &mut Draw, &mut Counters) -> Duration,
+        latency: fn(&Pace, &mut Here<'_>, &mut Draw) -> Duration,
     ) -> Duration {
         let node = &mut self.nodes[seat];
         node.jobs += 1;
         let mut draw = self.seed.draw(Purpose::DiskLatency, seat as u64, node.jobs);
-        latency(&node.pace, &self.dials, &mut draw, &mut self.counters)
+        let mut here = self.fates.at(Place::Node(seat), node.jobs);
+        latency(&node.pace, &mut here, &mut draw)
     }
 }

@@ -6,9 +6,10 @@ use quorate_core::Replica;
 
 use super::World;
 use crate::check::{Verdict, Violation};
-use crate::clock::{Clock, Time, nanos};
+use crate::clock::{BEGINNING, Clock, Time, nanos};
 use crate::disk::Pace;
 use crate::event::Event;
+use crate::fates::Place;
 use crate::fault::Fault;
 use crate::node::{Caller, Life, Process, Waiting};
 use crate::process;
@@ -26,7 +27,10 @@ impl World {
         let mut draw = self.seed.draw(Purpose::Replica, seat as u64, incarnation);
         let wall = node.clock.wall_error();
         let mut clock_draw = self.seed.draw(Purpose::Clock, seat as u64, incarnation + 1);
-        node.clock = Clock::new(self.now, &self.dials, &mut clock_draw);
+        let here = self
+            .fates
+            .at(Place::Node(seat), BEGINNING + incarnation + 1);
+        node.clock = Clock::new(self.now, here, &mut clock_draw);
         node.clock.jump(wall);
         let (birth, id, limits) = (&self.birth, node.id, self.limits);
         if node.impaired {
@@ -47,7 +51,11 @@ impl World {
         }
         let latency = self.disk_latency(seat, Pace::read_latency)
             + self.disk_latency(seat, Pace::sync_latency);
-        if draw.percent(self.dials.scale(Fault::P3, 60)) {
+        let fails = draw.percent(self.fates.dials.scale(Fault::P3, 60));
+        if self
+            .fates
+            .strikes(Fault::P3, Place::Node(seat), incarnation, fails)
+        {
             let at = self.now + Duration::from_nanos(draw.below(nanos(latency)));
             self.queue.push(at, Event::FailStart { seat, incarnation });
         } else {
@@ -92,7 +100,8 @@ impl World {
             format!("n{seat} crashes")
         });
         let node = &mut self.nodes[seat];
-        let Waiting { callers, watchers } = node.crash(&self.dials, &mut draw, &mut self.counters);
+        let Waiting { callers, watchers } =
+            node.crash(self.fates.at(Place::Node(seat), incarnation), &mut draw);
         self.damage(seat, incarnation);
         let node = &mut self.nodes[seat];
         node.paused_until = Time(0);
@@ -143,10 +152,12 @@ impl World {
                 seat as u64,
                 (incarnation << 8) | fault as u64,
             );
-            if impaired.count() < most && draw.percent(self.dials.scale(fault, 60)) {
+            let strikes = draw.percent(self.fates.dials.scale(fault, 60));
+            let (place, is_spared) = (Place::Node(seat), impaired.count() >= most);
+            if !is_spared && self.fates.allow(fault, place, incarnation, strikes) {
                 let node = &mut self.nodes[seat];
                 if node.disk.borrow_mut().damage(fault, &mut draw) {
-                    self.counters.count(fault);
+                    self.fates.note(fault, place, incarnation);
                     node.impaired = true;
                 }
             }

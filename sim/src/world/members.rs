@@ -26,11 +26,11 @@ impl World {
         sent: Time,
     ) -> Verdict {
         if self.network.was_reset(from, to, sent) {
-            self.counters.count(Fault::N11);
+            self.fates.count(Fault::N11);
             return Ok(());
         }
         if let Some(fault) = self.network.cut(self.now, from, to, kind) {
-            self.counters.count(fault);
+            self.fates.count(fault);
             return Ok(());
         }
         // M8: what was asked for in chaos deposes nobody afterwards.
@@ -84,10 +84,8 @@ impl World {
 
     pub(super) fn take_turn(&mut self, seat: usize) -> Verdict {
         let mut turn = self.options.turn;
-        // P6: one node thinks slowly, and so takes in much at a time.
-        if self.dials.on(Fault::P6) && seat == self.nodes.len() - 1 {
-            self.counters.count(Fault::P6);
-            turn += Duration::from_micros(self.dials.scale(Fault::P6, 20_000));
+        if self.ponders && seat == self.nodes.len() - 1 {
+            turn += Duration::from_micros(self.fates.dials.scale(Fault::P6, 20_000));
         }
         let incarnation = self.nodes[seat].incarnation;
         let Some(process) = self.nodes[seat].process_mut() else {
@@ -130,7 +128,7 @@ impl World {
             };
             if let Some(fuse) = &mut process.fuse {
                 if *fuse == 0 {
-                    self.counters.count(Fault::P2);
+                    self.fates.count(Fault::P2);
                     self.crash_for_a_while(seat);
                     return Ok(());
                 }
@@ -277,9 +275,7 @@ impl World {
 
     fn send(&mut self, from: usize, to: NodeId, kind: u8, packet: Packet) {
         let to = self.seat_of(to).expect("members send to members");
-        let arrivals = self
-            .network
-            .send(self.now, from, to, kind, &mut self.counters);
+        let arrivals = self.network.send(self.now, from, to, kind, &mut self.fates);
         for &at in arrivals.times() {
             let (packet, sent) = (packet.clone(), self.now);
             self.queue.push(

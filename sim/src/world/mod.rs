@@ -12,6 +12,8 @@ mod streams;
 mod strikes;
 mod watchdog;
 
+pub(crate) use strikes::KILLS;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,15 +25,17 @@ use quorate_core::{BirthRecord, Input, NodeId};
 use crate::check::linearizability::Asked;
 use crate::check::{Checks, Verdict, Violation};
 use crate::client::Client;
-use crate::clock::{Clock, Time, grain};
+use crate::clock::{BEGINNING, Clock, Time, grain};
 use crate::disk::{Pace, SimFiles};
 use crate::event::Event;
-use crate::fault::{Counters, Dials, Fault, kinds};
+use crate::fates::{Fates, Place};
+use crate::fault::{Fault, kinds};
 use crate::heal::Heal;
 use crate::log::Log;
 use crate::network::Network;
 use crate::node::{Node, birth};
 use crate::options::{Options, Profile};
+use crate::plan::{End, Plan, PlannedFault, PlannedOperation, Script, occasions};
 use crate::queue::Queue;
 use crate::rng::{Purpose, Seed};
 use crate::snapshot::Parcel;
@@ -43,14 +47,25 @@ use watchdog::Watchdog;
 /// A run that takes more steps than this goes round in circles.
 const STEPS_MAX: u64 = 20_000_000;
 
+/// What decides about faults and operations.
+#[derive(Clone, Copy, Debug)]
+pub enum Course<'a> {
+    /// Chance.
+    Chance,
+    /// Chance, and it is noted for a plan.
+    Noted,
+    /// A plan.
+    Planned(&'a Plan),
+}
+
 /// A cluster, its clients, and everything between them.
 #[derive(Debug)]
 pub struct World {
     pub(crate) seed: Seed,
     /// The knobs.
     pub options: Options,
-    /// The faults that still happen.
-    pub(crate) dials: Dials,
+    /// The faults that happen.
+    pub fates: Fates,
     pub(crate) birth: BirthRecord,
     pub(crate) limits: WalLimits,
     /// True time.
@@ -60,13 +75,13 @@ pub struct World {
     pub trace: Trace,
     pub(crate) network: Network,
     pub(crate) nodes: Vec<Node>,
+    /// P6: the last node is slow.
+    ponders: bool,
     /// The clients; the last one only configures and probes.
     pub(crate) clients: Vec<Client>,
     paths: Vec<Path>,
     /// What must hold.
     pub checks: Checks,
-    /// How often each fault happened.
-    pub counters: Counters,
     /// Operations begun.
     pub issued: u64,
     watches: u64,
@@ -80,6 +95,12 @@ pub struct World {
     watchdog: Watchdog,
     pub(crate) heal: Option<Heal>,
     pub(crate) finished: bool,
+    /// What it follows, where it was planned.
+    script: Option<Script>,
+    /// What clients began, where a plan is to be made of it.
+    begun: Option<Vec<PlannedOperation>>,
+    /// When chaos ended.
+    healed: Option<Time>,
     /// Lines for people, if anyone reads them.
     pub log: Log,
 }
@@ -87,7 +108,7 @@ pub struct World {
 impl World {
     /// The world of a run, about to begin.
     #[must_use]
-    pub fn new(options: Options, checks: bool, log: Log) -> Self {
+    pub fn new(options: Options, course: Course<'_>, checks: bool, log: Log) -> Self {
         let seed = Seed::new(options.run.seed);
         let members = options.members;
         let birth = birth(members);
@@ -96,24 +117,38 @@ impl World {
             ready_segments: 1,
             spare_segments: 1,
         };
+        let dials = options.dials.clone();
+        let mut fates = match course {
+            Course::Chance | Course::Noted => Fates::of_chance(dials),
+            Course::Planned(plan) => Fates::planned(dials, occasions(plan)),
+        };
+        let begun = matches!(course, Course::Noted).then(Vec::new);
+        if begun.is_some() {
+            fates.remember();
+        }
         let slow = seed.draw(Purpose::DiskLatency, u64::MAX, 0).place(members);
         let ids: Vec<NodeId> = birth.nodes().map(|(id, _)| id).collect();
         let nodes = ids.iter().enumerate().map(|(seat, &id)| {
             let mut draw = seed.draw(Purpose::Clock, seat as u64, 0);
-            let clock = Clock::new(Time(0), &options.dials, &mut draw);
+            let clock = Clock::new(Time(0), fates.at(Place::Node(seat), BEGINNING), &mut draw);
             let slow = options.dials.on(Fault::D15) && seat == slow;
+            let slow = fates.strikes(Fault::D15, Place::Node(seat), 0, slow);
             let mut draw = seed.draw(Purpose::DiskLatency, seat as u64, 0);
             Node::formatted(id, clock, Pace::new(slow, &mut draw), limits)
         });
+        let nodes: Vec<Node> = nodes.collect();
+        // P6: one node thinks slowly, and so takes in much at a time.
+        let ponders = Place::Node(members - 1);
+        let ponders = fates.strikes(Fault::P6, ponders, 0, options.dials.on(Fault::P6));
         let mut world = Self {
             seed,
-            dials: options.dials.clone(),
             limits,
             now: Time(0),
             queue: Queue::new(),
             trace: Trace::new(),
-            network: Network::new(seed, members, &options.dials, options.unit()),
-            nodes: nodes.collect(),
+            network: Network::new(seed, members, &mut fates, options.unit()),
+            nodes,
+            ponders,
             clients: (0..=options.clients)
                 .map(|n| Client::new(n, &options))
                 .collect(),
@@ -124,7 +159,7 @@ impl World {
                 grain(&options.dials),
                 2 * options.config.election_timeout,
             ),
-            counters: Counters::default(),
+            fates,
             issued: 0,
             watches: 0,
             snapshots: 0,
@@ -134,6 +169,12 @@ impl World {
             watchdog: Watchdog::new(members),
             heal: None,
             finished: false,
+            script: match course {
+                Course::Planned(plan) => Some(Script::new(plan)),
+                Course::Chance | Course::Noted => None,
+            },
+            begun,
+            healed: None,
             log,
             birth,
             options,
@@ -148,7 +189,11 @@ impl World {
     /// What does not hold.
     pub fn run(&mut self, until: Option<u64>) -> Verdict {
         if self.trace.steps() == 0 {
-            let (events, verdict) = crate::birth::found(self.seed);
+            let births = self.options.births;
+            let (events, verdict) = match births {
+                true => crate::birth::found(self.seed),
+                false => (0, Ok(())),
+            };
             self.trace.event(self.now, 105, 0, events);
             if self.checks.are_on() {
                 verdict?;
@@ -174,7 +219,11 @@ impl World {
             return Err(Violation::new("V1", &[], what));
         }
         assert!(time >= self.now, "time goes back");
+        if self.heal.is_some() && event.is_of_chaos() {
+            return Ok(());
+        }
         self.now = time;
+        self.fates.now = time;
         // P5: what is meant for a node that stands still waits, in order.
         if let Some(seat) = event.seat()
             && self.nodes[seat].paused_until > time
@@ -183,8 +232,11 @@ impl World {
             self.queue.push(until, event);
             return Ok(());
         }
-        let (kind, place) = event.place();
-        self.trace.event(time, kind, place, event.payload());
+        // What strikes in vain does not stand in a plan: what it does otherwise tells of it.
+        if !event.is_strike() {
+            let (kind, place) = event.place();
+            self.trace.event(time, kind, place, event.payload());
+        }
         self.handle(event)
     }
 
@@ -192,19 +244,9 @@ impl World {
         for seat in 0..self.nodes.len() {
             self.queue.push(Time(0), Event::Start { seat });
         }
-        for client in 0..self.options.clients {
-            self.queue.push(Time(0), Event::Begin { client });
-        }
-        for (number, kind) in kinds().enumerate() {
-            if kind.gap > 0 && self.dials.on(kind.fault) {
-                self.schedule_strike(number, 0);
-            }
-        }
-        if self.options.run.profile == Profile::LeaderKiller {
-            self.queue.push(
-                Time(0) + self.options.unit() * 2,
-                Event::KillLeader { count: 0 },
-            );
+        match self.script.take() {
+            None => self.begin_by_chance(),
+            Some(script) => self.begin_by_plan(script),
         }
         self.schedule_fork(0);
         self.queue.push(Time(0), Event::Watchdog);
@@ -214,6 +256,51 @@ impl World {
             operation: Operation::Configure(self.options.settings.clone()),
         };
         self.ask_apart(Asked::Write(configure.into()), 0);
+    }
+
+    fn begin_by_chance(&mut self) {
+        for client in 0..self.options.clients {
+            self.queue.push(Time(0), Event::Begin { client });
+        }
+        for (number, kind) in kinds().enumerate() {
+            if kind.gap > 0 && self.fates.dials.on(kind.fault) {
+                self.schedule_strike(number, 0);
+            }
+        }
+        if self.options.run.profile == Profile::LeaderKiller {
+            let at = Time(0) + self.options.unit() * 2;
+            self.queue.push(at, Event::KillLeader { count: 0 });
+        }
+    }
+
+    fn begin_by_plan(&mut self, script: Script) {
+        for (&client, operations) in &script.operations {
+            if let Some(first) = operations.front() {
+                self.queue.push(first.at, Event::Begin { client });
+            }
+        }
+        for &(at, number, count) in &script.strikes {
+            self.queue.push(at, Event::Strike { number, count });
+        }
+        for &(at, count) in &script.kills {
+            self.queue.push(at, Event::KillLeader { count });
+        }
+        let (at, end) = match script.end {
+            End::Heal(at) => (at, Event::Heal),
+            End::Cut(at) => (at, Event::Cut),
+        };
+        self.queue.push(at, end);
+        self.script = Some(script);
+    }
+
+    /// A plan of what happened so far.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        let end = self.healed.map_or(End::Cut(self.now), End::Heal);
+        let faults = self.fates.happened().iter();
+        let faults = faults.map(|&(at, fault)| PlannedFault { at, fault });
+        let operations = self.begun.clone().unwrap_or_default();
+        Plan::new(&self.options, end, faults.collect(), operations)
     }
 
     fn handle(&mut self, event: Event) -> Verdict {
@@ -277,14 +364,13 @@ impl World {
             Event::Started { seat, incarnation } => self.started(seat, incarnation),
             Event::FailStart { seat, incarnation } => {
                 if self.nodes[seat].incarnation == incarnation {
-                    self.counters.count(Fault::P3);
                     self.crash(seat, Some(Duration::from_millis(1)));
                 }
                 Ok(())
             }
             Event::Burn { seat, incarnation } => {
                 if self.is(seat, incarnation) && self.heal.is_none() {
-                    self.counters.count(Fault::P2);
+                    self.fates.count(Fault::P2);
                     self.crash_for_a_while(seat);
                 }
                 Ok(())
@@ -335,7 +421,12 @@ impl World {
             } => self.grant(client, stream, watch),
             Event::Fork { count } => self.fork(count),
             Event::Heal => {
+                self.healed = Some(self.now);
                 self.begin_heal();
+                Ok(())
+            }
+            Event::Cut => {
+                self.finished = true;
                 Ok(())
             }
             Event::Tick => self.heal_tick(),

@@ -1,5 +1,6 @@
 //! Requests: what clients ask, how it reaches a member, and how the answer comes back.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use quorate_core::{Input, NodeId, RequestError, RequestId};
@@ -7,27 +8,32 @@ use quorate_core::{Input, NodeId, RequestError, RequestId};
 use super::World;
 use crate::check::linearizability::Asked;
 use crate::check::{Checks, Verdict, Violation};
-use crate::client::{Begun, Pending, Step, digest};
+use crate::client::{Begun, Pending, Step, Wanted, digest};
 use crate::clock::{Time, nanos};
 use crate::event::Event;
+use crate::fates::Place;
 use crate::fault::Fault;
 use crate::node::Caller;
+use crate::plan::PlannedOperation;
 use crate::rng::Purpose;
 
 impl World {
     pub(super) fn client_begins(&mut self, client: usize) -> Verdict {
-        if self.heal.is_some() || self.issued >= self.options.operations {
+        let Some(wanted) = self.wanted(client) else {
             return Ok(());
-        }
+        };
         self.issued += 1;
-        if self.issued == self.options.operations {
-            self.queue.push(self.now, Event::Heal);
+        if let Some(begun) = &mut self.begun {
+            begun.push(PlannedOperation {
+                at: self.now,
+                client,
+                wanted: wanted.clone(),
+            });
         }
-        let begun = self.clients[client].begin(self.seed, &self.options, &self.dials, &self.paths);
-        match begun {
+        match self.clients[client].begin(wanted) {
             Begun::Operation { seat } => {
-                if self.dials.on(Fault::K9) && self.leader() != Some(seat) {
-                    self.counters.count(Fault::K9);
+                if self.fates.dials.on(Fault::K9) && self.leader() != Some(seat) {
+                    self.fates.count(Fault::K9);
                 }
                 let pending = self.clients[client].pending.clone().expect("just begun");
                 self.checks.witness.asks(pending.operation, pending.asked);
@@ -54,6 +60,22 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What a client does next: what is planned, or what it will.
+    fn wanted(&mut self, client: usize) -> Option<Wanted> {
+        if let Some(script) = &mut self.script {
+            let next = script.operations.get_mut(&client)?.pop_front()?;
+            return Some(next.wanted);
+        }
+        if self.issued >= self.options.operations {
+            return None;
+        }
+        if self.issued + 1 == self.options.operations {
+            self.queue.push(self.now, Event::Heal);
+        }
+        let (options, dials) = (&self.options, &self.fates.dials);
+        Some(self.clients[client].wants(self.seed, options, dials, &self.paths))
     }
 
     /// The client apart from the others asks.
@@ -86,8 +108,9 @@ impl World {
         };
         self.queue.push(at, arrive.clone());
         let mut draw = self.seed.draw(Purpose::Request, operation, attempt);
-        if draw.percent(self.dials.scale(Fault::K3, 40)) {
-            self.counters.count(Fault::K3);
+        let comes_twice = draw.percent(self.fates.dials.scale(Fault::K3, 40));
+        let place = Place::Request(operation);
+        if self.fates.strikes(Fault::K3, place, attempt, comes_twice) {
             let after = Duration::from_nanos(draw.skewed(nanos(self.options.unit()) / 8));
             self.queue.push(at + after, arrive);
         }
@@ -250,8 +273,8 @@ impl World {
             .draw(Purpose::ClientLink, operation, (1 << 32) | attempt);
         let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
         let seat_of = |id| ids.iter().position(|&node| node == id);
-        let step =
-            self.clients[client].answered(result, seat_of, &self.options, &self.dials, &mut draw);
+        let here = self.fates.at(Place::Request(operation), attempt);
+        let step = self.clients[client].answered(result, seat_of, &self.options, here, &mut draw);
         if client == self.options.clients && result.is_ok() {
             self.probe_answered();
         }
@@ -268,7 +291,7 @@ impl World {
         let Some(pending) = self.current(client, operation, attempt) else {
             return Ok(());
         };
-        let (seat, is_named) = (pending.seat, pending.is_named());
+        let seat = pending.seat;
         let open = self.open_requests(seat, client, operation, attempt);
         // V5: without faults patience has no end; what a member has taken in it answers.
         if patience && self.heal.is_some() && !open.is_empty() {
@@ -279,14 +302,8 @@ impl World {
         let mut draw = self
             .seed
             .draw(Purpose::ClientLink, operation, (1 << 33) | attempt);
-        let step = self.clients[client].lost(&self.options, &self.dials, &mut draw);
-        if let Step::Ask { seat: next, .. } = step
-            && is_named
-            && next != seat
-            && self.dials.on(Fault::K2)
-        {
-            self.counters.count(Fault::K2);
-        }
+        let here = self.fates.at(Place::Request(operation), attempt);
+        let step = self.clients[client].lost(&self.options, here, &mut draw);
         self.follow(client, operation, step)?;
         let incarnation = self.nodes[seat].incarnation;
         for request in open.into_iter().filter(|_| patience) {
@@ -348,6 +365,14 @@ impl World {
     }
 
     fn schedule_begin(&mut self, client: usize) {
+        if let Some(script) = &self.script {
+            let left = script.operations.get(&client);
+            if let Some(next) = left.and_then(VecDeque::front) {
+                self.queue
+                    .push(next.at.max(self.now), Event::Begin { client });
+            }
+            return;
+        }
         let begun = self.clients[client].begun;
         let mut draw = self
             .seed

@@ -10,6 +10,7 @@ use crate::check::{Verdict, Violation};
 use crate::clock::nanos;
 use crate::disk::{Pace, SimFiles};
 use crate::event::Event;
+use crate::fates::Place;
 use crate::fault::Fault;
 use crate::network::SNAPSHOT;
 use crate::node::{LogTask, Storing};
@@ -93,7 +94,7 @@ impl World {
         let cut = cut.or_else(|| self.network.cut(self.now, to, from, SNAPSHOT));
         let state = self.transfers.get_mut(&number).expect("seen above");
         if let Some(fault) = cut {
-            self.counters.count(fault);
+            self.fates.count(fault);
             state.stalls += 1;
             if state.stalls > STALLS_MAX {
                 return self.fail_transfer(number);
@@ -113,9 +114,12 @@ impl World {
         self.queue.push(limit, Event::Piece { transfer: number });
         let mut draw = self.seed.draw(Purpose::Snapshot, number, 1);
         let mut received = parcel.clone();
-        if draw.percent(self.dials.scale(Fault::D14, 80)) {
+        let damages = draw.percent(self.fates.dials.scale(Fault::D14, 80));
+        let place = Place::Snapshot(number);
+        if self.fates.allow(Fault::D14, place, 0, damages) {
             let mut damaged = (*parcel).clone();
             if damaged.damage(&mut draw) {
+                self.fates.remember_one(Fault::D14, place, 0);
                 received = Rc::new(damaged);
             }
         }
@@ -135,6 +139,9 @@ impl World {
             Violation::new("R15", &[from], what)
         })?;
         let fails = self.heal.is_none() && draw.percent(4);
+        let place = Place::Snapshot(number);
+        // Its sender finds that it cannot read its own tables.
+        let fails = self.fates.strikes(Fault::D10, place, 1, fails);
         if parcel.tables.rows.is_empty() || fails || self.nodes[to].process().is_none() {
             return self.fail_transfer(number);
         }
@@ -315,7 +322,7 @@ impl World {
             }
             Ok(store) => store,
             Err(_) if is_damaged => {
-                self.counters.count(Fault::D14);
+                self.fates.count(Fault::D14);
                 return self.fail_transfer(number);
             }
             Err(what) => {
@@ -326,7 +333,10 @@ impl World {
         self.checks.received(seat, &store, &parcel.tables.rows)?;
         let mut draw = self.seed.draw(Purpose::Snapshot, number, 4);
         self.acknowledge(number, &mut draw);
-        if draw.percent(self.dials.scale(Fault::N4, 60)) {
+        let comes_again = draw.percent(self.fates.dials.scale(Fault::N4, 60));
+        let place = Place::Snapshot(number);
+        if self.fates.allow(Fault::N4, place, 0, comes_again) {
+            self.fates.remember_one(Fault::N4, place, 0);
             // It comes once more, when it is old.
             let after = draw.skewed(nanos(self.options.unit()) * 12);
             self.parcels.push(sent);
@@ -348,7 +358,7 @@ impl World {
         let Transfer { from, to, .. } = transfer;
         if let Some(fault) = self.network.cut(self.now, to, from, SNAPSHOT) {
             // It is given up when its time is over.
-            self.counters.count(fault);
+            self.fates.count(fault);
             return;
         }
         self.transfers.remove(&number);
@@ -363,7 +373,7 @@ impl World {
         if self.nodes[seat].process().is_none() || self.is_storing(seat) {
             return Ok(());
         }
-        self.counters.count(Fault::N4);
+        self.fates.count(Fault::N4);
         self.snapshots += 1;
         let parcel = self.parcels[parcel].clone();
         self.put_on_disk(seat, self.snapshots, parcel.clone(), parcel)
@@ -396,12 +406,12 @@ impl World {
         if !self.is(seat, incarnation) {
             return Ok(());
         }
-        let burns = self.dials.scale(Fault::P2, 40);
-        let mut draw = self.seed.draw(
-            Purpose::Fault,
-            (1 << 35) | seat as u64,
-            self.nodes[seat].jobs,
-        );
+        let burns = self.fates.dials.scale(Fault::P2, 40);
+        let jobs = self.nodes[seat].jobs;
+        let mut draw = self
+            .seed
+            .draw(Purpose::Fault, (1 << 35) | seat as u64, jobs);
+        let count = (1 << 35) | jobs;
         let node = &mut self.nodes[seat];
         let process = node.process_mut().expect("it is this incarnation");
         let Some((parcel, write)) = process.switching.take() else {
@@ -409,7 +419,11 @@ impl World {
         };
         process.backlog.push_back(LogTask::Append(write));
         // P2: between the two is where it hurts.
-        process.log_fuse |= draw.percent(burns);
+        let (burns, place) = (draw.percent(burns), Place::Node(seat));
+        if self.fates.allow(Fault::P2, place, count, burns) {
+            self.fates.remember_one(Fault::P2, place, count);
+            process.log_fuse = true;
+        }
         node.tables = parcel.tables.clone();
         self.installed += 1;
         self.checks.switched(seat, parcel.tables.applied);

@@ -9,19 +9,23 @@ use quorate_core::{Index, Input, LogId, Term};
 use super::World;
 use crate::check::durability::Image;
 use crate::check::{Verdict, Violation};
-use crate::clock::nanos;
+use crate::clock::{RATE_ERROR_PPM, nanos};
 use crate::event::Event;
-use crate::fault::{Counters, Fault, kinds};
+use crate::fates::{Fates, Place};
+use crate::fault::{Fault, kinds};
 use crate::node::Life;
 use crate::process;
 use crate::recover::recover;
 use crate::rng::{Draw, Purpose};
 
+/// The names of kills of the leader.
+pub(crate) const KILLS: u64 = 1 << 33;
+
 impl World {
     pub(super) fn schedule_strike(&mut self, number: usize, count: u64) {
         let kind = kinds().nth(number).expect("a kind of the tables");
         let mut draw = self.seed.draw(Purpose::Fault, number as u64, 2 * count);
-        let intensity = self.dials.of(kind.fault);
+        let intensity = self.fates.dials.of(kind.fault);
         if intensity > 0 {
             let gap = process::gap(kind, intensity, self.options.unit(), &mut draw);
             self.queue
@@ -30,14 +34,23 @@ impl World {
     }
 
     pub(super) fn strike(&mut self, number: usize, count: u64) -> Verdict {
-        if self.heal.is_some() {
-            return Ok(());
-        }
-        self.schedule_strike(number, count + 1);
         let kind = kinds().nth(number).expect("a kind of the tables");
         let fault = kind.fault;
+        let victim = self
+            .script
+            .as_ref()
+            .map(|script| script.victim(fault, count));
+        if victim.is_none() {
+            self.schedule_strike(number, count + 1);
+        }
         let mut draw = self.seed.draw(Purpose::Fault, number as u64, 2 * count + 1);
-        let seat = draw.place(self.nodes.len());
+        let drawn = draw.place(self.nodes.len());
+        // Whom a plan names is struck, and otherwise whom it will, or the leader now and then.
+        let seat = victim.unwrap_or(drawn);
+        let leader = |world: &Self, draw: &mut Draw| {
+            let leader = world.leader().filter(|_| draw.percent(60));
+            victim.or(leader).unwrap_or(drawn)
+        };
         self.log.line(self.now, self.trace.steps(), &[seat], || {
             format!("{fault} strikes n{seat}")
         });
@@ -45,12 +58,13 @@ impl World {
         let hears = |world: &Self, seat: usize| world.nodes[seat].paused_until <= world.now;
         match fault {
             Fault::P1 if self.nodes[seat].process().is_some() => {
-                self.counters.count(fault);
+                self.fates.note(fault, Place::Node(seat), count);
                 self.crash_for_a_while(seat);
             }
             Fault::P2 => {
-                let seat = self.leader().filter(|_| draw.percent(60)).unwrap_or(seat);
+                let seat = leader(self, &mut draw);
                 let (effects, at_log) = (draw.below(12), draw.percent(50));
+                self.fates.remember_one(fault, Place::Node(seat), count);
                 if let Some(process) = self.nodes[seat].process_mut() {
                     if at_log {
                         process.log_fuse = true;
@@ -60,7 +74,7 @@ impl World {
                 }
             }
             Fault::P4 => {
-                self.counters.count(fault);
+                self.fates.note(fault, Place::Cluster, count);
                 for seat in 0..self.nodes.len() {
                     let downtime = Duration::from_nanos(draw.below(nanos(unit)));
                     if !matches!(self.nodes[seat].life, Life::Down) {
@@ -69,18 +83,18 @@ impl World {
                 }
             }
             Fault::P5 if self.nodes[seat].process().is_some() => {
-                self.counters.count(fault);
+                self.fates.note(fault, Place::Node(seat), count);
                 // A machine that is suspended meanwhile stays so.
                 let until = self.now + process::pause(unit, &mut draw);
                 let node = &mut self.nodes[seat];
                 node.paused_until = node.paused_until.max(until);
             }
             Fault::C5 => {
-                let seat = self.leader().filter(|_| draw.percent(60)).unwrap_or(seat);
+                let seat = leader(self, &mut draw);
                 if self.nodes[seat].process().is_none() {
                     return Ok(());
                 }
-                self.counters.count(fault);
+                self.fates.note(fault, Place::Node(seat), count);
                 // Longer than it takes to elect another, mostly.
                 let span = process::pause(unit, &mut draw) + unit;
                 let until = (self.now + span).max(self.nodes[seat].paused_until);
@@ -95,7 +109,7 @@ impl World {
                 }
             }
             Fault::P7 if hears(self, seat) => {
-                self.counters.count(fault);
+                self.fates.note(fault, Place::Node(seat), count);
                 return self.stranger(seat, &mut draw);
             }
             Fault::P9 if hears(self, seat) => {
@@ -105,7 +119,7 @@ impl World {
                 };
                 if !process.stopping {
                     process.stopping = true;
-                    self.counters.count(fault);
+                    self.fates.note(fault, Place::Node(seat), count);
                     let at = self.now + unit * 4;
                     self.queue.push(at, Event::Stopped { seat, incarnation });
                     return self.input(seat, Input::Shutdown);
@@ -115,12 +129,12 @@ impl World {
             Fault::M8 => {
                 let to = self.nodes[seat].id;
                 if let Some(leader) = self.leader().filter(|&seat| hears(self, seat)) {
-                    self.counters.count(fault);
+                    self.fates.note(fault, Place::Node(seat), count);
                     return self.input(leader, Input::Transfer { to });
                 }
             }
             Fault::C1 | Fault::C2 => {
-                self.counters.count(fault);
+                self.fates.note(fault, Place::Node(seat), count);
                 let mean = *draw.pick(&[1_000_000_000, 1 << 55]);
                 let by = draw.skewed(mean);
                 let by = i64::try_from(by).unwrap_or(i64::MAX);
@@ -129,24 +143,24 @@ impl World {
                     .jump(if fault == Fault::C1 { by } else { -by });
             }
             Fault::C3 => {
-                self.counters.count(fault);
-                let now = self.now;
-                self.nodes[seat]
-                    .clock
-                    .change_rate(now, &self.dials, &mut draw);
+                self.fates.note(fault, Place::Node(seat), count);
+                let bound = self.fates.dials.scale(Fault::C3, RATE_ERROR_PPM);
+                let clock = &mut self.nodes[seat].clock;
+                clock.change_rate(self.now, bound, &mut draw);
                 if let Some(process) = self.nodes[seat].process_mut() {
                     process.alarm.0 = None;
                 }
                 self.set_alarm(seat);
             }
             Fault::D12 => {
+                self.fates.remember_one(fault, Place::Node(seat), count);
                 self.nodes[seat].disk.borrow_mut().set_full(true);
                 let until = self.now + Duration::from_nanos(draw.skewed(2 * nanos(unit)));
                 self.queue.push(until, Event::Unfull { seat });
             }
             Fault::N11 if self.nodes.len() > 1 => {
                 let other = (seat + 1 + draw.place(self.nodes.len() - 1)) % self.nodes.len();
-                self.counters.count(fault);
+                self.fates.note(fault, Place::Node(seat), count);
                 self.network.reset(self.now, seat, other);
                 for (seat, peer) in [(seat, other), (other, seat)] {
                     let after = Duration::from_nanos(draw.below(2 * nanos(unit)));
@@ -157,8 +171,10 @@ impl World {
             }
             Fault::N11 => {}
             Fault::N6 | Fault::N7 | Fault::N8 | Fault::N9 | Fault::N12 | Fault::N14 => {
-                self.network
-                    .strike(fault, self.now, &mut draw, &mut self.counters);
+                if self.nodes.len() > 1 {
+                    let node = self.network.strike(fault, self.now, victim, &mut draw);
+                    self.fates.note(fault, Place::Node(node), count);
+                }
             }
             Fault::N1
             | Fault::N2
@@ -181,27 +197,29 @@ impl World {
             | Fault::D14
             | Fault::K2
             | Fault::K3
-            | Fault::K9 => unreachable!("{fault} does not strike now and then"),
+            | Fault::K9
+            | Fault::D10 => unreachable!("{fault} does not strike now and then"),
         }
         Ok(())
     }
 
     /// T4: every 2 E the leader goes.
     pub(super) fn kill_leader(&mut self, count: u64) -> Verdict {
-        if self.heal.is_some() {
-            return Ok(());
-        }
         let unit = self.options.unit();
         self.checks.churned(self.now, unit * 20)?;
-        if let Some(seat) = self.leader() {
-            self.counters.count(Fault::P1);
+        let victim = self.script.as_ref();
+        let victim = victim.map(|script| script.victim(Fault::P1, KILLS | count));
+        if let Some(seat) = victim.or_else(|| self.leader()) {
+            self.fates.note(Fault::P1, Place::Node(seat), KILLS | count);
             let mut draw = self.seed.draw(Purpose::Fault, 1 << 33, count);
             let downtime = Duration::from_nanos(draw.between(nanos(unit) / 4, nanos(unit)));
             self.crash(seat, Some(downtime));
         }
-        let count = count + 1;
-        self.queue
-            .push(self.now + unit * 2, Event::KillLeader { count });
+        if victim.is_none() {
+            let count = count + 1;
+            self.queue
+                .push(self.now + unit * 2, Event::KillLeader { count });
+        }
         Ok(())
     }
 
@@ -309,9 +327,6 @@ impl World {
 
     /// Now and then all might lose power.
     pub(super) fn fork(&mut self, count: u64) -> Verdict {
-        if self.heal.is_some() {
-            return Ok(());
-        }
         self.schedule_fork(count + 1);
         self.look_at_forks(count)
     }
@@ -324,7 +339,9 @@ impl World {
         let mut images = Vec::new();
         for (seat, node) in self.nodes.iter().enumerate() {
             let mut draw = self.seed.draw(Purpose::Fork, count, seat as u64 + 1);
-            let (disk, tables) = node.fork(&self.dials, &mut draw, &mut Counters::default());
+            let mut fates = Fates::of_chance(self.fates.dials.clone());
+            let here = fates.at(Place::Node(seat), 0);
+            let (disk, tables) = node.fork(here, &mut draw);
             let (birth, limits) = (&self.birth, self.limits);
             let opening = recover(birth, node.id, &disk, &tables, limits, node.impaired, 0);
             match opening {

@@ -110,7 +110,7 @@ impl World {
 
     /// Whether all are well, but for at most one disk that hangs.
     fn look_at_disturbances(&mut self) {
-        let disturbances = disturbances(&self.counters);
+        let disturbances = disturbances(&self.fates.counters);
         let hangs = |seat: &usize| {
             let writing = self.watchdog.seats[*seat].writing;
             writing.is_some_and(|(_, since)| self.now.since(since) > self.options.unit() / 4)
