@@ -1,4 +1,5 @@
-//! The command line: `quorate-sim run <profile>:<seed>`, `quorate-sim sweep`, `quorate-sim exhaust`.
+//! The command line: `quorate-sim run <profile>:<seed>`, `quorate-sim sweep`,
+//! `quorate-sim exhaust`.
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};
@@ -77,8 +78,8 @@ enum Command {
         /// Entries in one append and in one write.
         #[arg(long, default_value_t = 1)]
         batch: usize,
-        /// Give up after so many states: about 150 bytes each.
-        #[arg(long, default_value_t = 50_000_000)]
+        /// Give up after so many states, of somewhat less than a kilobyte each.
+        #[arg(long, default_value_t = 10_000_000)]
         states: usize,
     },
 }

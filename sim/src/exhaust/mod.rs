@@ -9,20 +9,20 @@
 //! * **Network.** A message that was sent may arrive at any time, any number of times, or never,
 //!   also after its sender or its receiver has started anew. So loss, delay, duplication, reordering
 //!   and partitions have no bound. With three exceptions: a proposal that is passed on arrives once
-//!   at most, for each arrival makes the log longer. A message that has arrived is gone once it
-//!   would change nothing if it arrived again, and one that has not once the disk of its receiver
-//!   holds a later term; but [`Budget::late`] keeps both for ever.
+//!   at most, for each arrival makes the log longer. A vote, an append or an answer to one is gone
+//!   as soon as its arrival would change nothing, at its receiver or by what that answers; and any
+//!   message is, once the disk of its receiver holds a later term. [`Budget::late`] keeps them all.
 //! * **Disk.** A write is durable at once, or, as often as there is a budget for that, at any later
 //!   time. A crash keeps all durable writes, and the one on its way or not. No write is torn: that
 //!   is for the log's frames, and for seeds.
 //! * **Time.** A member's clock stands still but for two events, each with a budget: an election
 //!   timeout passes without a word (a follower campaigns, a leader finds that it lost its quorum),
-//!   or half of one, after which another member may be heard out as candidate. So between any two
-//!   events no time passes, or so much, at each member by itself. Heartbeats tell nothing that a
-//!   network like this one does not.
+//!   or only the least one, after which a follower hears out another candidate. So between any two
+//!   events no time passes, or so much, at each member by itself.
 //! * **Clients.** Operations are asked in a given order, each once, at any member that knows a
 //!   leader, whether those before it were answered or not. (At another one they only wait.)
-//! * **Not searched**: snapshots, changes of membership, transfers, times to live, watches.
+//! * **Not searched**: heartbeats, snapshots, changes of membership, transfers, times to live,
+//!   watches.
 //!
 //! Members are alike until something has happened to them: of those to which nothing has, only the
 //! first is next. States are equal where `fingerprint` says so, of the members and of what the
@@ -59,14 +59,13 @@ pub struct Budget {
     pub crashes: u8,
     /// Writes that are not durable at once.
     pub slow: u8,
-    /// Messages arrive again and again, even when they changed nothing before, and when the disk of
-    /// their receiver holds a later term.
+    /// No message is ever forgotten, whatever came of it: a far larger search.
     pub late: bool,
     /// What clients ask.
     pub operations: Operations,
     /// Entries in one append and in one write.
     pub batch: usize,
-    /// States after which the search is given up.
+    /// States after which the search is given up. Each costs somewhat less than a kilobyte.
     pub states: usize,
 }
 

@@ -248,7 +248,7 @@ impl Search {
         }
         if !self.budget.late {
             for seat in 0..MEMBERS {
-                self.digest(&mut next, seat)?;
+                self.digest(&mut next, seat);
             }
         }
         let from = u32::try_from(at).expect("it has a name");
@@ -300,20 +300,18 @@ impl Search {
         is_over && !self.budget.late
     }
 
-    /// Takes away the messages to a member that have arrived, and would change nothing if they
-    /// arrived again.
-    fn digest(&mut self, state: &mut State, seat: usize) -> Result<(), Violation> {
-        let digested = self.digested(state.members[seat], state.inboxes[seat], seat)?;
+    /// Takes away the messages to a member whose arrival would change nothing: neither at the member
+    /// nor, by what it answers, elsewhere.
+    fn digest(&mut self, state: &mut State, seat: usize) {
+        let digested = self.digested(state.members[seat], state.inboxes[seat], seat);
         let mut done = digested.done.clone();
         for (message, step) in &digested.answered {
-            let mut is_known = true;
-            for &(to, answer) in &step.sent {
+            let is_known = step.sent.iter().all(|&(to, answer)| {
                 let inbox = self.inboxes.get(state.inboxes[to]);
-                let is_there = inbox.binary_search(&answer).is_ok();
-                is_known &= is_there
+                inbox.binary_search(&answer).is_ok()
                     || self.is_lost(answer, state.members[to])
-                    || self.changes_nothing(to, state.members[to], answer)?;
-            }
+                    || self.changes_nothing(to, state.members[to], answer)
+            });
             if is_known {
                 done.push(*message);
             }
@@ -323,22 +321,19 @@ impl Search {
             let left = inbox.filter(|message| !done.contains(message)).collect();
             state.inboxes[seat] = self.keep_inbox(left);
         }
-        Ok(())
     }
 
-    fn digested(
-        &mut self,
-        member: u32,
-        inbox: u32,
-        seat: usize,
-    ) -> Result<Rc<Digested>, Violation> {
+    /// What a member may be done with. What fails on arrival stays, to be found when it arrives.
+    fn digested(&mut self, member: u32, inbox: u32, seat: usize) -> Rc<Digested> {
         if let Some(digested) = self.digested.get(&(member, inbox)) {
-            return Ok(digested.clone());
+            return digested.clone();
         }
         let mut digested = Digested::default();
         for &message in self.inboxes.get(inbox).clone().iter() {
             let (what, slow) = (What::Arrives(message), false);
-            let step = self.step(seat, member, Event { what, slow })?;
+            let Ok(step) = self.step(seat, member, Event { what, slow }) else {
+                continue;
+            };
             match (&self.messages.get(message).message.body, step) {
                 (MessageBody::VoteReply { .. } | MessageBody::AppendReply { .. }, None) => {
                     digested.done.push(message);
@@ -371,17 +366,12 @@ impl Search {
         }
         let digested = Rc::new(digested);
         self.digested.insert((member, inbox), digested.clone());
-        Ok(digested)
+        digested
     }
 
-    fn changes_nothing(
-        &mut self,
-        seat: usize,
-        member: u32,
-        message: u32,
-    ) -> Result<bool, Violation> {
+    fn changes_nothing(&mut self, seat: usize, member: u32, message: u32) -> bool {
         let (what, slow) = (What::Arrives(message), false);
-        Ok(self.step(seat, member, Event { what, slow })?.is_none())
+        matches!(self.step(seat, member, Event { what, slow }), Ok(None))
     }
 
     /// What comes of an event at a member, unchecked.
