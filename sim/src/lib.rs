@@ -13,6 +13,8 @@
 //! | load | [`workload`], [`client`] |
 //! | what must hold | [`check`], over [`ledger`] and [`model`] |
 //! | a run | [`options`]: all knobs; [`rng`]; [`trace`]: its hash; [`run`], [`sweep`] |
+//! | what happens to it | [`fates`], [`fault`]: by chance, or by a [`plan`], which [`shrink`]s |
+//! | no run | [`exhaust`]: all orders of a little, instead of one of much |
 //!
 //! Invariants: one thread a run; every choice comes from the seed, by [`rng::Seed::draw`]; nothing
 //! walks a hash map; whether a run is checked or watched does not change what happens in it.
@@ -24,6 +26,7 @@ pub mod client;
 pub mod clock;
 pub mod disk;
 pub mod event;
+pub mod exhaust;
 pub mod fates;
 pub mod fault;
 pub mod heal;

@@ -1,4 +1,5 @@
-//! The command line: `quorate-sim run <profile>:<seed>`, `quorate-sim sweep`.
+//! The command line: `quorate-sim run <profile>:<seed>`, `quorate-sim sweep`,
+//! `quorate-sim exhaust`.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use quorate_sim::check::determinism;
+use quorate_sim::exhaust::{Budget, Operations, search};
 use quorate_sim::options::{Options, Profile, Run};
 use quorate_sim::plan::Plan;
 use quorate_sim::run::{Look, Report, explained_plan, planned, run_plan, run_with};
@@ -87,6 +89,33 @@ enum Command {
         #[arg(long)]
         profile: Option<Profile>,
     },
+    /// Searches all orders of a little: three members, and so much that may happen to them.
+    Exhaust {
+        /// Election timeouts that pass.
+        #[arg(long, default_value_t = 2)]
+        elections: u8,
+        /// Times that a follower loses sight of its leader, and does not campaign.
+        #[arg(long, default_value_t = 1)]
+        lapses: u8,
+        /// Crashes.
+        #[arg(long, default_value_t = 1)]
+        crashes: u8,
+        /// Writes that are not durable at once.
+        #[arg(long, default_value_t = 1)]
+        slow: u8,
+        /// No message is ever forgotten, whatever came of it.
+        #[arg(long)]
+        late: bool,
+        /// Client operations in their order, a letter for each: w for a write, r for a read.
+        #[arg(long, default_value = "wr")]
+        operations: Operations,
+        /// Entries in one append and in one write.
+        #[arg(long, default_value_t = 1)]
+        batch: usize,
+        /// Give up after so many states, of somewhat less than a kilobyte each.
+        #[arg(long, default_value_t = 10_000_000)]
+        states: usize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -134,6 +163,28 @@ fn command(out: &mut impl Write, command: Command) -> io::Result<bool> {
             profile,
             fail_fast,
         } => run_many(out, profile, from, seeds, fail_fast),
+        Command::Exhaust {
+            elections,
+            lapses,
+            crashes,
+            slow,
+            late,
+            operations,
+            batch,
+            states,
+        } => {
+            let budget = Budget {
+                elections,
+                lapses,
+                crashes,
+                slow,
+                late,
+                operations,
+                batch,
+                states,
+            };
+            exhaust(out, budget)
+        }
     }
 }
 
@@ -275,4 +326,17 @@ fn run_many(
         totals.passed, totals.failed
     )?;
     Ok(totals.failed == 0)
+}
+
+fn exhaust(out: &mut impl Write, budget: Budget) -> io::Result<bool> {
+    writeln!(out, "{budget}")?;
+    let begun = Instant::now();
+    let report = search(budget.clone());
+    writeln!(out, "{report}; {:.1?}", begun.elapsed())?;
+    if let Some(failure) = &report.failure {
+        writeln!(out, "{failure}")?;
+    } else if !report.complete {
+        writeln!(out, "given up: there is more than {} states", budget.states)?;
+    }
+    Ok(report.failure.is_none() && report.complete)
 }

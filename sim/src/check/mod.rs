@@ -42,7 +42,7 @@ use watch::Streams;
 const DEEP_EVERY: u64 = 64;
 
 /// All checkers of a run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Checks {
     /// Whether they look at all. What happens does not depend on it (SIMULATION.md X5).
     on: bool,
