@@ -1,14 +1,19 @@
-//! The command line: `quorate-sim run <profile>:<seed>`, `quorate-sim sweep`.
+//! The command line: `quorate-sim run <profile>:<seed>`, `quorate-sim show`, `quorate-sim sweep`.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use quorate_sim::check::determinism;
+use quorate_sim::clock::Time;
 use quorate_sim::options::{Options, Profile, Run};
-use quorate_sim::run::{Look, Report, run};
+use quorate_sim::picture;
+use quorate_sim::run::{Look, Report, replay, run, run_with};
+use quorate_sim::scene::Span;
 use quorate_sim::sweep::{Totals, explained, sweep};
 
 /// A whole quorate cluster in one thread, from one seed.
@@ -37,6 +42,23 @@ enum Command {
         /// Stop after so many steps.
         #[arg(long)]
         until: Option<u64>,
+    },
+    /// Draws a picture of one seed: a page with all that happened, opened where it failed.
+    Show {
+        /// `<profile>:<seed>`; a number alone is a seed of the swarm.
+        run: Run,
+        /// The page [default: `<profile>-<seed>.html`].
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+        /// Stop after so many steps.
+        #[arg(long)]
+        until: Option<u64>,
+        /// Leave out what happened before, in seconds of true time.
+        #[arg(long, value_parser = moment)]
+        from: Option<Time>,
+        /// Stop at that time, in seconds of true time.
+        #[arg(long, value_parser = moment)]
+        to: Option<Time>,
     },
     /// Runs many seeds on all processors.
     Sweep {
@@ -69,8 +91,37 @@ fn main() -> ExitCode {
                 checks: true,
                 lines: trace,
                 until,
+                scene: None,
             };
             run_one(&mut out, run, look, hash, node)
+        }
+        Command::Show {
+            run,
+            output,
+            until,
+            from,
+            to,
+        } => {
+            let all = Span::default();
+            let span = Span {
+                from: from.unwrap_or(all.from),
+                to: to.unwrap_or(all.to),
+            };
+            let look = Look {
+                until,
+                scene: Some(span),
+                ..Look::default()
+            };
+            let named = || PathBuf::from(format!("{}-{}.html", run.profile, run.seed));
+            let options = Options::new(run);
+            let replay = replay(run);
+            show(
+                &mut out,
+                options,
+                look,
+                &replay,
+                &output.unwrap_or_else(named),
+            )
         }
         Command::Sweep {
             seeds,
@@ -133,6 +184,34 @@ fn run_one(
         writeln!(out, "{:032x}", report.hash)?;
     }
     Ok(passed)
+}
+
+/// Writes the page of a run with these knobs, whether it fails or not.
+fn show(
+    out: &mut impl Write,
+    options: Options,
+    look: Look,
+    replay: &str,
+    path: &Path,
+) -> io::Result<bool> {
+    let report = run_with(options.clone(), look);
+    fs::write(path, picture::page(&options, &report, replay))?;
+    match &report.failure {
+        None => writeln!(out, "{} shows no failure", report.run)?,
+        Some(failure) => writeln!(
+            out,
+            "{} at step {}, true time {}",
+            failure.violation, failure.step, failure.time
+        )?,
+    }
+    writeln!(out, "{}", path.display())?;
+    Ok(true)
+}
+
+fn moment(text: &str) -> Result<Time, String> {
+    let seconds = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    let since = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    Ok(Time(0) + since)
 }
 
 fn again(name: Run, look: Look) -> quorate_sim::run::Failure {

@@ -11,6 +11,7 @@ use crate::fault::Counters;
 use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::options::{Options, Run};
+use crate::scene::{Scene, Span};
 use crate::world::World;
 
 /// Lines of the concerned nodes in a failure's report.
@@ -25,6 +26,8 @@ pub struct Look {
     pub lines: bool,
     /// Stop after so many steps.
     pub until: Option<u64>,
+    /// What is kept for a picture.
+    pub scene: Option<Span>,
 }
 
 impl Default for Look {
@@ -33,6 +36,7 @@ impl Default for Look {
             checks: true,
             lines: false,
             until: None,
+            scene: None,
         }
     }
 }
@@ -58,6 +62,8 @@ pub struct Report {
     pub ledger: Ledger,
     /// Its lines, where they were kept.
     pub log: Log,
+    /// What was seen, where somebody looked.
+    pub scene: Scene,
     /// What did not hold.
     pub failure: Option<Failure>,
 }
@@ -92,12 +98,16 @@ pub fn run_with(options: Options, look: Look) -> Report {
     let header = options.to_string();
     let log = if look.lines { Log::keep() } else { Log::Off };
     let mut world = World::new(options, look.checks, log);
+    if let Some(span) = look.scene {
+        world.show(span);
+    }
     // A failed assertion of core is a finding like any other.
     let outcome = catch_unwind(AssertUnwindSafe(|| world.run(look.until)));
     let violation = match outcome {
         Ok(verdict) => verdict.err(),
         Err(panic) => Some(Violation::new("panic", &[], text_of(&*panic))),
     };
+    world.see_end();
     let failure = violation.map(|violation| Failure {
         step: world.trace.steps(),
         time: world.now,
@@ -121,8 +131,15 @@ pub fn run_with(options: Options, look: Look) -> Report {
         counters: world.counters,
         ledger: world.checks.ledger,
         log: world.log,
+        scene: world.scene,
         failure,
     }
+}
+
+/// The command that runs it again.
+#[must_use]
+pub fn replay(run: Run) -> String {
+    format!("cargo run --release -p quorate-sim -- run {run}")
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {
@@ -161,10 +178,6 @@ impl fmt::Display for Failure {
                 writeln!(f, "  {line}")?;
             }
         }
-        write!(
-            f,
-            "replay: cargo run --release -p quorate-sim -- run {}",
-            self.run
-        )
+        write!(f, "replay: {}", replay(self.run))
     }
 }

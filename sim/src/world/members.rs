@@ -25,6 +25,7 @@ impl World {
         packet: &Packet,
         sent: Time,
     ) -> Verdict {
+        self.see_delivery(from, to, kind, packet, sent);
         if self.network.was_reset(from, to, sent) {
             self.counters.count(Fault::N11);
             return Ok(());
@@ -194,6 +195,7 @@ impl World {
         });
         match output {
             Output::Persist(write) => {
+                self.see_write(seat, &write);
                 self.checks.persists(seat, &write)?;
                 self.trace.event(self.now, 100, seat as u64, write.seq.0);
                 if let Some(last) = write.install {
@@ -280,6 +282,9 @@ impl World {
         let arrivals = self
             .network
             .send(self.now, from, to, kind, &mut self.counters);
+        if arrivals.times().is_empty() {
+            self.see_lost(from, to, kind, &packet);
+        }
         for &at in arrivals.times() {
             let (packet, sent) = (packet.clone(), self.now);
             self.queue.push(

@@ -72,6 +72,7 @@ impl World {
     }
 
     fn ask(&mut self, client: usize, after: Duration) {
+        self.see_asked(client, after);
         let Some(pending) = &self.clients[client].pending else {
             return;
         };
@@ -148,6 +149,7 @@ impl World {
             );
             return Ok(());
         }
+        self.see_arrived(seat, operation, attempt);
         let Some(process) = self.nodes[seat].process_mut() else {
             let mut draw = self
                 .seed
@@ -198,6 +200,7 @@ impl World {
         };
         self.trace
             .event(self.now, 104, seat as u64, digest(&result));
+        self.see_reply(operation, attempt);
         let not_done = matches!(
             result,
             Err(RequestError::NotLeader { .. }
@@ -236,6 +239,7 @@ impl World {
             return Ok(());
         };
         let seat = pending.seat;
+        self.see_answer(operation, attempt, result);
         if self.checks.are_on() {
             let Checks {
                 witness,
@@ -279,6 +283,7 @@ impl World {
         let mut draw = self
             .seed
             .draw(Purpose::ClientLink, operation, (1 << 33) | attempt);
+        self.see_loss(operation, attempt, patience);
         let step = self.clients[client].lost(&self.options, &self.dials, &mut draw);
         if let Step::Ask { seat: next, .. } = step
             && is_named
@@ -338,6 +343,7 @@ impl World {
             Step::Ask { after, .. } => self.ask(client, after),
             Step::Over => {
                 self.checks.witness.closes(operation);
+                self.see_over(operation);
                 self.clients[client].pending = None;
                 if client < self.options.clients {
                     self.schedule_begin(client);
