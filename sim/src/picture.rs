@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::clock::{Time, nanos};
 use crate::event::Event;
 use crate::fault::kinds;
+use crate::node::birth;
 use crate::options::Options;
 use crate::run::Report;
 use crate::scene::{
@@ -52,6 +53,9 @@ fn data(options: &Options, report: &Report, replay: &str) -> String {
     rows.head("replay", &json!(replay));
     rows.head("header", &json!(options.to_string()));
     rows.head("members", &json!(options.members));
+    let birth = birth(options.members);
+    let ids: Vec<_> = birth.nodes().map(|(id, _)| id.0.to_string()).collect();
+    rows.head("ids", &json!(ids));
     rows.head("clients", &json!(options.clients));
     rows.head("unit", &json!(nanos(options.unit()) / 1_000));
     rows.head(

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_core::LogId;
+use quorate_core::{LogId, NodeId, raft};
 
 use crate::clock::Time;
 use crate::event::Event;
@@ -402,6 +402,8 @@ pub struct Film {
     pub(crate) counters: Counters,
     /// N10: so many messages were lost since their link was full.
     pub(crate) overflows: u64,
+    /// What is about to be sent: from whom, to whom.
+    pub(crate) leaving: Option<(usize, NodeId, raft::Message)>,
     /// Chaos has ended.
     pub(crate) is_healing: bool,
     /// Messages.
@@ -455,6 +457,13 @@ impl Scene {
         if let Self::On(film) = self {
             (film.now, film.step) = (now, step);
             film.event = Some(event.clone());
+        }
+    }
+
+    /// A node is about to send this: if it must not, that ends the run.
+    pub fn leaves(&mut self, from: usize, to: NodeId, message: &raft::Message) {
+        if let Self::On(film) = self {
+            film.leaving = Some((from, to, message.clone()));
         }
     }
 

@@ -11,7 +11,7 @@ const $ = id => document.getElementById(id);
 const INK = '#1d2733', SOFT = '#5d6b7a', LINE = '#e3e8ee', RED = '#c8102e';
 const BLUE = '#0068a8', ORANGE = '#d98200', GREEN = '#00795a', PURPLE = '#a8508a';
 const GREY = '#a9b4bf', BROWN = '#7a5c33', CYAN = '#3f97cc';
-const TERMS = ['#e8f1fa', '#fdf0dc', '#e4f4ee', '#f6e8f2', '#f4f2d8', '#e9ebef'];
+const TERMS = ['#eef4fa', '#fbf4e6', '#ebf6f1', '#f8eff6', '#f6f5e4', '#f0f1f4'];
 const PARTS = ['follower', 'pre-candidate', 'candidate', 'leader', 'down', 'starting'];
 const PART = [
   { width: 6, fill: '#93a1b0' }, { width: 9, fill: '#f3c36f' }, { width: 11, fill: ORANGE },
@@ -311,7 +311,9 @@ function layOut() {
     one.getContext('2d').setTransform(ratio, 0, 0, ratio, 0, 0);
   }
   const shown = lanes.filter(lane => lane.on);
-  const weight = lane => lane.wide ? 6 : lane.seat !== undefined ? 3 : 1;
+  // Nodes need room for what is said between them, clients for what they ask.
+  const few = shown.filter(lane => lane.client !== undefined).length <= 4;
+  const weight = lane => lane.wide ? 6 : lane.seat !== undefined ? 3 : few ? 2 : 1;
   const all = shown.reduce((sum, lane) => sum + weight(lane), 0) || 1;
   const unit = Math.min((size.width - AXIS - 8) / all, 110);
   let x = AXIS;
@@ -475,12 +477,13 @@ function drawMessages() {
   }
 }
 
+const UNDECIDED = ['on its way', 'about to leave'];
 function drawMessage(message, dense) {
   const from = nodeLane(message.from), to = nodeLane(message.to);
   if (!from.on || !to.on) return;
   const isFailing = failing(message.step), isBright = strength(message) === 2;
   const isPicked = message === hovered || message === pinned;
-  const lost = message.fate !== '' && message.fate !== 'on its way';
+  const lost = message.fate !== '' && !UNDECIDED.includes(message.fate);
   const isQuiet = message.kind.startsWith('heartbeat');
   let x0 = edge(from, to), x1 = edge(to, from), y0 = y(message.t0), y1 = y(message.t1);
   if (message.never) {
@@ -488,27 +491,29 @@ function drawMessage(message, dense) {
     x1 = x0 + (x1 - x0) * .55;
     y1 = y0 + 7;
   }
+  const isAhead = message.fate === 'on its way';
   if (y1 - y0 > 20000) y1 = y0 + 20000;
-  pen.globalAlpha = isFailing || isPicked ? 1 : !isBright ? .1 : isQuiet ? .55 : dense ? .5 : .9;
+  pen.globalAlpha = isFailing || isPicked ? 1 : !isBright ? .1 : isAhead ? .3
+    : isQuiet ? .55 : dense ? .5 : .9;
   pen.strokeStyle = pen.fillStyle = isFailing ? RED : KIND[message.kind] || GREY;
   pen.lineWidth = isFailing ? 2.6 : isPicked ? 2.4 : message.what === 'transfer' ? 2.6
     : isQuiet ? .8 : WEIGHT[message.kind] >= 5 ? 1.7 : 1.2;
   if (lost) pen.setLineDash([5, 4]);
-  else if (message.fate !== '') pen.setLineDash([1, 3]);
+  else if (isAhead) pen.setLineDash([1, 3]);
   pen.beginPath();
   pen.moveTo(x0, y0);
   pen.lineTo(x1, y1);
   pen.stroke();
   pen.setLineDash([]);
   if (lost) cross(x1, y1, 3.2);
-  else if (message.fate === '') arrowhead(x0, y0, x1, y1, isQuiet ? 4 : 6);
+  else if (!isAhead) arrowhead(x0, y0, x1, y1, isQuiet ? 4 : 6);
   pen.globalAlpha = 1;
   hits.push({ x0, y0, x1, y1, thing: message });
   if (layers.labels && isBright && !(dense && WEIGHT[message.kind] < 5) && y1 > HEAD
     && y1 < size.height) {
     const weight = isFailing || isPicked ? 20 : WEIGHT[message.kind];
     const width = Math.abs(x1 - x0);
-    if (weight > 1 || isPicked || (view.t1 - view.t0) < run.heartbeat * 8) {
+    if (isPicked || !isAhead && weight > 1 || (view.t1 - view.t0) < run.heartbeat * 8) {
       const left = x1 > x0;
       addLabel(labelOf(message), left ? x1 - 9 : x1 + 9, y1 - 7 - (y1 - y0) * 9 / (width || 1), {
         weight, colour: isFailing ? RED : darker(KIND[message.kind]),
@@ -523,7 +528,8 @@ const DARKER = { [GREY]: SOFT, [CYAN]: '#20719f', [ORANGE]: '#9a5b00' };
 const darker = colour => DARKER[colour] || colour;
 
 function labelOf(message) {
-  const text = message.text.replace(/ committed \d+| round \d+/g, '');
+  const text = message.text.replace(/ committed \d+| round \d+/g, '')
+    .replace(/\b[0-9a-f]{9,}\b/, nonce => '…' + nonce.slice(-4));
   const term = /vote/.test(message.kind) ? ` · term ${message.term}` : '';
   const fate = message.fate === '' ? '' : ` · ${message.fate}`;
   return text + term + fate + (message.again ? ' · again' : '');
@@ -692,11 +698,11 @@ function drawOperation(operation) {
   const weight = isFailing ? 19 : operation === hovered || operation === pinned ? 18 : 2.5;
   const colour = isFailing ? RED : INK;
   const room = lane.x + lane.width - lane.mid - half - 6;
-  const first = Math.max(bar[1] + 6, HEAD + 8);
+  const first = Math.max(bar[1] + 6, HEAD + 14);
   if (room > 70) {
     const at = { weight, colour, align: 'left', room, bold: isFailing, thing: operation };
     if (addLabel(operation.asked, lane.mid + half + 4, first, at)) return;
-    addLabel('→ ' + answer, lane.mid + half + 4, first + 12, {
+    addLabel('→ ' + answer, lane.mid + half + 4, first + 14, {
       ...at, colour: isFailing ? RED : darkOutcome(operation.outcome), weight: weight - .1 });
   } else {
     const below = Math.min(y(operation.next), size.height) - first - 2;
@@ -763,7 +769,7 @@ function markLabels() {
       }
       addLabel(change.text, lane.mid + 24, at + 1, {
         weight: isFailing ? 21 : change.part === 3 ? 9 : change.part === 4 ? 8.5 : 7, colour,
-        align: 'left', room: Math.max(90, lane.x + lane.width - lane.mid - 28), chip: true,
+        align: 'left', room: Math.max(170, lane.x + lane.width - lane.mid - 28), chip: true,
         bold: change.part === 3 || isFailing, thing: change,
       });
     }
@@ -894,11 +900,14 @@ function drawHeads() {
       // What it is where the window begins.
       const role = lines.roles.in(view.t0, view.t0 + 1).filter(r => r.seat === lane.seat).pop();
       if (role) {
+        const part = PARTS[role.part].replace('pre-candidate', 'asks');
         pen.font = '11px system-ui, sans-serif';
         pen.textAlign = 'left';
         pen.fillStyle = SOFT;
-        const text = role.part < 4 ? `${PARTS[role.part]}, term ${role.term}` : PARTS[role.part];
-        pen.fillText(text, x + 15, HEAD / 2);
+        const text = role.part < 4 ? `${part}, term ${role.term}` : part;
+        if (pen.measureText(text).width + 15 < lane.x + lane.width - x) {
+          pen.fillText(text, x + 15, HEAD / 2);
+        }
       }
     }
   }
@@ -1205,6 +1214,9 @@ function toFailure() {
   let length = run.unit * 3;
   const count = () => lines.messages.in(t - length, t).length;
   while (length > run.unit / 2 && count() > 450) length *= .8;
+  // Nor where nothing happens before.
+  const first = Math.min(...lines.messages.in(t - length, t).map(message => message.t0));
+  if (failure && t - first < length / 3) length = Math.max((t - first) * 1.3, 2000);
   look(t - length, t + length * .08);
 }
 
@@ -1371,7 +1383,7 @@ function fillHead() {
     title.append(element('span', failure.id, 'id'), ` does not hold in ${run.run}`);
     title.append(element('small', `step ${failure.step}, true time ${seconds(failure.time)}`
       + (failure.nodes.length ? `, at ${failure.nodes.map(node).join(' ')}` : '')));
-    $('what').textContent = failure.what;
+    $('what').textContent = failure.what = named(failure.what);
     $('while').textContent = whileText();
   } else {
     document.title = run.run;
@@ -1392,8 +1404,22 @@ function fillHead() {
   if (dropped.length > 0) $('dropped').textContent = 'Left out: ' + dropped.join(', ') + '.';
 }
 
+// Members by their places, not by their long ids.
+function named(text) {
+  run.ids.forEach((id, seat) => {
+    text = text.replaceAll(`NodeId(${id})`, node(seat));
+    text = text.replace(new RegExp(`\\bn?${BigInt(id).toString(16)}\\b`, 'g'), node(seat));
+  });
+  return text;
+}
+
 // What was being done when it showed.
 function whileText() {
+  const leaving = messages.find(one => one.fate === 'about to leave');
+  if (leaving) {
+    return `While n${leaving.from} is about to send «${leaving.text}» to n${leaving.to}, `
+      + `term ${leaving.term}.`;
+  }
   const message = messages.find(one => failing(one.step) && one.fate === '');
   if (message) {
     return `While n${message.to} absorbs «${message.text}» of n${message.from}, `
@@ -1445,15 +1471,14 @@ function fillChips() {
     button.onclick = () => highlight(what);
     $('chips').append(button);
   };
-  for (const [, index, term] of failure.what.matchAll(/\b(\d+)@(\d+)\b/g)) {
-    chip(`index ${index}`, { index });
-    chip(`term ${term}`, { term });
-  }
-  for (const [, term] of failure.what.matchAll(/\bterm (\d+)/g)) chip(`term ${term}`, { term });
-  for (const [, index] of failure.what.matchAll(/\b(?:index|through|entry) (\d+)/g)) {
-    chip(`index ${index}`, { index });
-  }
-  for (const [key] of failure.what.matchAll(/\/[\w/.-]+/g)) chip(`key ${key}`, { key });
+  const all = pattern => [...failure.what.matchAll(pattern)].map(found => found[1])
+    .filter(found => found !== '0');
+  const indexes = [...all(/\b(\d+)@\d+\b/g), ...all(/\bIndex\((\d+)\)/g),
+    ...all(/\b(?:index|through|entry|commits) (\d+)/g), ...all(/\b(\d+) was\b/g)];
+  for (const index of indexes) chip(`index ${index}`, { index });
+  const terms = [...all(/\b\d+@(\d+)\b/g), ...all(/\b[Tt]erm[ (](\d+)/g)];
+  for (const term of terms) chip(`term ${term}`, { term });
+  for (const key of all(/(\/[\w/.!-]+)/g)) chip(`key ${key}`, { key });
   for (const operation of operations) {
     if (failing(operation.step) && operation.key) chip(`key ${operation.key}`,
       { key: operation.key });

@@ -217,6 +217,7 @@ impl World {
                     if let MessageBody::ReadIndex { nonce, .. } = message.body {
                         process.nonce = nonce;
                     }
+                    self.scene.leaves(seat, to, &message);
                     self.checks.sends(seat, to, &process.replica, &message)?;
                 }
                 let bytes = encode_message(&message);
@@ -282,9 +283,7 @@ impl World {
         let arrivals = self
             .network
             .send(self.now, from, to, kind, &mut self.counters);
-        if arrivals.times().is_empty() {
-            self.see_lost(from, to, kind, &packet);
-        }
+        self.see_sent(from, to, kind, &packet, arrivals.times().is_empty());
         for &at in arrivals.times() {
             let (packet, sent) = (packet.clone(), self.now);
             self.queue.push(
@@ -346,7 +345,7 @@ impl World {
 const TIMEOUT_NOW: u8 = 6;
 
 /// The kind of a message, as N12 tells them apart.
-fn kind_of(body: &MessageBody) -> u8 {
+pub(super) fn kind_of(body: &MessageBody) -> u8 {
     match body {
         MessageBody::PreVote { .. } => 0,
         MessageBody::PreVoteReply { .. } => 1,

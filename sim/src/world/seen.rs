@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
-use quorate_core::codec::decode_message;
+use quorate_core::codec::{decode_message, encode_message};
 use quorate_core::raft::{AppendOutcome, MessageBody, Role};
 use quorate_core::store::{Event as StoreEvent, Response};
 use quorate_core::{LogId, NodeId, RequestError, WatchId, Write};
 
 use super::World;
+use super::members::kind_of;
 use crate::clock::Time;
 use crate::event::Event;
 use crate::fault::{Counters, Fault, kinds};
@@ -64,6 +65,7 @@ impl World {
     /// The run is over: what is on its way, and how things stand.
     pub(crate) fn see_end(&mut self) {
         self.see();
+        self.see_withheld();
         while let Some(film) = self.scene.film() {
             let Some((at, event)) = self.queue.pop() else {
                 film.closes();
@@ -84,6 +86,25 @@ impl World {
                     ..message
                 });
             }
+        }
+    }
+
+    /// What a node was about to send when it was found that it must not.
+    fn see_withheld(&mut self) {
+        let leaving = self.scene.film().and_then(|film| film.leaving.take());
+        let Some((from, to, withheld)) = leaving else {
+            return;
+        };
+        let (kind, packet) = (kind_of(&withheld.body), encode_message(&withheld).into());
+        if let (Some(to), Some(film)) = (self.seat_of(to), self.scene.film())
+            && let Some(message) = message(from, to, kind, &packet, film.now)
+        {
+            let (step, fate) = (film.step, "about to leave".to_owned());
+            film.message(Message {
+                step,
+                fate,
+                ..message
+            });
         }
     }
 
@@ -130,13 +151,27 @@ impl World {
         carried.collect()
     }
 
-    /// A packet leaves, and arrives never.
-    pub(super) fn see_lost(&mut self, from: usize, to: usize, kind: u8, packet: &Packet) {
+    /// A packet leaves; some arrive never.
+    pub(super) fn see_sent(
+        &mut self,
+        from: usize,
+        to: usize,
+        kind: u8,
+        packet: &Packet,
+        is_lost: bool,
+    ) {
+        if !self.scene.is_on() {
+            return;
+        }
         let cut = self.network.cut(self.now, from, to, kind);
         let (sent, overflows) = (self.now, self.counters.of(Fault::N10));
         let Some(film) = self.scene.film() else {
             return;
         };
+        film.leaving = None;
+        if !is_lost {
+            return;
+        }
         // What its link lost on its own was counted a moment ago.
         let overflows = std::mem::replace(&mut film.overflows, overflows);
         let lost = if overflows < film.overflows {
