@@ -257,6 +257,10 @@ for (let seat = 0; seat < run.members; seat += 1) {
     }
   }
 }
+// Whose answer it is that must not be has room for its words.
+for (const operation of operations.filter(one => failing(one.step))) {
+  lanes.find(lane => lane.client === operation.client).wide = true;
+}
 const nodeLane = seat => lanes[seat];
 const clientLane = number => lanes.find(lane => lane.client === number);
 const kindsOff = new Set();
@@ -313,7 +317,7 @@ function layOut() {
   const shown = lanes.filter(lane => lane.on);
   // Nodes need room for what is said between them, clients for what they ask.
   const few = shown.filter(lane => lane.client !== undefined).length <= 4;
-  const weight = lane => lane.wide ? 6 : lane.seat !== undefined ? 3 : few ? 2 : 1;
+  const weight = lane => lane.wide ? 5 : lane.seat !== undefined ? 3 : few ? 2 : 1;
   const all = shown.reduce((sum, lane) => sum + weight(lane), 0) || 1;
   const unit = Math.min((size.width - AXIS - 8) / all, 110);
   let x = AXIS;
@@ -456,21 +460,25 @@ const edge = (lane, other) => {
   return lane.mid + (other.mid > lane.mid ? half : -half);
 };
 
-const MOST = 12000;
+// More than so many are a wall: fewer are drawn, and those faintly.
+const MOST = 5000, MANY = 1200;
 function drawMessages() {
   const { t0, t1 } = view;
-  const shown = lines.messages.in(t0, t1).filter(message => !kindsOff.has(message.kind)
+  let shown = lines.messages.in(t0, t1).filter(message => !kindsOff.has(message.kind)
     && nodeLane(message.from).on && nodeLane(message.to).on && strength(message) > 0);
-  const every = Math.ceil(shown.length / MOST);
   view.messages = shown.length;
+  view.quiet = shown.length > MOST && !isFiltering();
+  if (view.quiet) shown = shown.filter(message => !message.kind.startsWith('heartbeat'));
+  const every = Math.ceil(shown.length / MOST);
   view.every = every;
+  view.crowd = Math.max(1, shown.length / MANY);
   const rank = message => failing(message.step) ? 9 : strength(message) === 1 ? -9
     : message === hovered || message === pinned ? 8 : WEIGHT[message.kind];
   shown.sort((a, b) => rank(a) - rank(b));
-  const dense = shown.length > 1500;
+  const isDense = view.crowd > 1;
   shown.forEach((message, place) => {
     if (every > 1 && place % every !== 0 && rank(message) < 5) return;
-    drawMessage(message, dense);
+    drawMessage(message, isDense);
   });
   for (const transfer of lines.transfers.in(t0, t1)) {
     if (!kindsOff.has('snapshot') && strength(transfer) > 0) drawMessage(transfer, false);
@@ -494,7 +502,7 @@ function drawMessage(message, dense) {
   const isAhead = message.fate === 'on its way';
   if (y1 - y0 > 20000) y1 = y0 + 20000;
   pen.globalAlpha = isFailing || isPicked ? 1 : !isBright ? .1 : isAhead ? .3
-    : isQuiet ? .55 : dense ? .5 : .9;
+    : (isQuiet ? .55 : .9) / (WEIGHT[message.kind] < 5 ? view.crowd : Math.sqrt(view.crowd));
   pen.strokeStyle = pen.fillStyle = isFailing ? RED : KIND[message.kind] || GREY;
   pen.lineWidth = isFailing ? 2.6 : isPicked ? 2.4 : message.what === 'transfer' ? 2.6
     : isQuiet ? .8 : WEIGHT[message.kind] >= 5 ? 1.7 : 1.2;
@@ -517,8 +525,8 @@ function drawMessage(message, dense) {
       const left = x1 > x0;
       addLabel(labelOf(message), left ? x1 - 9 : x1 + 9, y1 - 7 - (y1 - y0) * 9 / (width || 1), {
         weight, colour: isFailing ? RED : darker(KIND[message.kind]),
-        align: left ? 'right' : 'left', bold: isFailing, room: Math.max(60, width - 14),
-        thing: message,
+        align: left ? 'right' : 'left', bold: isFailing,
+        room: isFailing ? 260 : Math.max(60, width - 14), thing: message,
       });
     }
   }
@@ -559,7 +567,7 @@ function drawWriting(writing) {
   const how = strength(writing);
   if (!lane.on || how === 0) return;
   const x = lane.mid + (writing.job === 0 ? 12 : 18);
-  const isFailing = failing(writing.step);
+  const isFailing = failing(writing.step), isFar = view.crowd > 2;
   const colour = isFailing ? RED : writing.job === 0 ? '#3c4a59' : BROWN;
   const [, top, , height] = rect(x, writing.t0, 3, writing.t1);
   pen.globalAlpha = how === 1 ? .12 : writing.durable ? .8 : .95;
@@ -577,7 +585,7 @@ function drawWriting(writing) {
     pen.setLineDash([]);
     if (!writing.open) cross(x, y(writing.t1), 3);
   }
-  if (y(writing.t0) >= HEAD) {
+  if (y(writing.t0) >= HEAD && !isFar) {
     pen.lineWidth = 1.2;
     pen.fillStyle = '#ffffff';
     pen.beginPath();
@@ -587,7 +595,7 @@ function drawWriting(writing) {
   }
   pen.globalAlpha = 1;
   hits.push({ x: x - 4, y: top - 2, width: 8, height: height + 4, thing: writing });
-  if (writing.job !== 0 && how === 2 && top > HEAD) {
+  if (writing.job !== 0 && how === 2 && top > HEAD && !isFar) {
     addLabel(writing.text, x + 6, top + 5, { weight: 2, colour: BROWN, align: 'left',
       room: lane.x + lane.width - x - 10 });
   }
@@ -650,7 +658,7 @@ function drawTries(operation) {
     if (!to.on) continue;
     const x0 = edge(lane, to), x1 = edge(to, lane);
     pen.globalAlpha = isFailing || isPicked ? 1 : how === 1 ? .06
-      : isFiltering() ? .9 : .38;
+      : isFiltering() ? .9 : .38 / view.crowd;
     if (one.arrived >= 0) {
       line(x0, y(one.asked), x1, y(one.arrived), colour, width);
       arrowhead(x0, y(one.asked), x1, y(one.arrived), 5);
@@ -822,8 +830,8 @@ function drawLabels() {
   if (layers.labels) markLabels();
   waiting.sort((a, b) => b.weight - a.weight);
   let drawn = 0;
-  for (const label of waiting) {
-    if (drawn > 500) break;
+  for (const label of waiting.slice(0, 2500)) {
+    if (drawn > 400) break;
     if (place(label)) drawn += 1;
   }
   waiting = [];
@@ -952,7 +960,8 @@ function drawOverview() {
 }
 
 function describeWindow() {
-  const sampled = view.every > 1 ? `, one of ${view.every} drawn` : '';
+  const sampled = (view.quiet ? ', heartbeats left out' : '')
+    + (view.every > 1 ? `, one of ${view.every} drawn` : '');
   $('window').textContent = `${seconds(Math.max(0, view.t0), 3)} to ${seconds(view.t1, 3)} `
     + `(${span(Math.round(view.t1 - view.t0))}): ${view.messages} messages${sampled}`;
 }
