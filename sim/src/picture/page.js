@@ -316,8 +316,9 @@ function layOut() {
   }
   const shown = lanes.filter(lane => lane.on);
   // Nodes need room for what is said between them, clients for what they ask.
-  const few = shown.filter(lane => lane.client !== undefined).length <= 4;
-  const weight = lane => lane.wide ? 5 : lane.seat !== undefined ? 3 : few ? 2 : 1;
+  const asking = shown.filter(lane => lane.client !== undefined).length;
+  const usual = lane => lane.seat !== undefined ? (asking > 8 ? 4 : 3) : asking <= 4 ? 2 : 1;
+  const weight = lane => lane.wide ? 5 : usual(lane);
   const all = shown.reduce((sum, lane) => sum + weight(lane), 0) || 1;
   const unit = Math.min((size.width - AXIS - 8) / all, 110);
   let x = AXIS;
@@ -349,6 +350,27 @@ function draw() {
   drawHeads();
   drawOverview();
   describeWindow();
+  base.width = canvas.width;
+  base.height = canvas.height;
+  base.getContext('2d').drawImage(canvas, 0, 0);
+}
+
+// What is pointed at, over a picture that stays as it is.
+const base = document.createElement('canvas');
+function drawHovered() {
+  pen.drawImage(base, 0, 0, size.width, size.height);
+  if (!hovered) return;
+  const known = hits.length;
+  taken = [];
+  if (hovered.what === 'message' || hovered.what === 'transfer') drawMessage(hovered, false);
+  if (hovered.what === 'operation') {
+    drawTries(hovered);
+    drawOperation(hovered);
+  }
+  if (hovered.what === 'notice') drawNotice(hovered);
+  placeLabels();
+  drawHeads();
+  hits.length = known;
 }
 
 function drawGrid() {
@@ -496,7 +518,7 @@ function drawMessage(message, dense) {
   let x0 = edge(from, to), x1 = edge(to, from), y0 = y(message.t0), y1 = y(message.t1);
   if (message.never) {
     // It came to nothing on the way: nobody knows where.
-    x1 = x0 + (x1 - x0) * .55;
+    x1 = x0 + (x1 - x0) * (message.fate === 'about to leave' ? .9 : .55);
     y1 = y0 + 7;
   }
   const isAhead = message.fate === 'on its way';
@@ -517,8 +539,8 @@ function drawMessage(message, dense) {
   else if (!isAhead) arrowhead(x0, y0, x1, y1, isQuiet ? 4 : 6);
   pen.globalAlpha = 1;
   hits.push({ x0, y0, x1, y1, thing: message });
-  if (layers.labels && isBright && !(dense && WEIGHT[message.kind] < 5) && y1 > HEAD
-    && y1 < size.height) {
+  const isCrowded = dense && WEIGHT[message.kind] < 5 && !isFailing && !isPicked;
+  if (layers.labels && isBright && !isCrowded && y1 > HEAD && y1 < size.height) {
     const weight = isFailing || isPicked ? 20 : WEIGHT[message.kind];
     const width = Math.abs(x1 - x0);
     if (isPicked || !isAhead && weight > 1 || (view.t1 - view.t0) < run.heartbeat * 8) {
@@ -610,28 +632,30 @@ function drawOperations() {
   if (layers['client requests']) for (const operation of shown) drawTries(operation);
   for (const operation of shown) drawOperation(operation);
   if (!layers['watch events']) return;
-  for (const notice of lines.notices.in(t0, t1)) {
-    const lane = clientLane(notice.client);
-    const how = strength(notice);
-    if (!lane || !lane.on || how === 0) continue;
-    const x = lane.mid - 9, at = y(notice.t0);
-    pen.globalAlpha = how === 1 ? .15 : 1;
-    pen.fillStyle = failing(notice.step) ? RED : PURPLE;
-    pen.beginPath();
-    pen.moveTo(x, at - 3.5);
-    pen.lineTo(x + 3.5, at);
-    pen.lineTo(x, at + 3.5);
-    pen.lineTo(x - 3.5, at);
-    pen.fill();
-    if (notice === hovered || notice === pinned || failing(notice.step)) {
-      line(edge(nodeLane(notice.seat), lane), at, x, at, pen.fillStyle, 1.6);
-    }
-    pen.globalAlpha = 1;
-    hits.push({ x: x - 4, y: at - 4, width: 8, height: 8, thing: notice });
-    if (failing(notice.step)) {
-      addLabel(notice.text, x - 8, at - 8, { weight: 20, colour: RED, align: 'right', room: 260,
-        bold: true });
-    }
+  for (const notice of lines.notices.in(t0, t1)) drawNotice(notice);
+}
+
+function drawNotice(notice) {
+  const lane = clientLane(notice.client), from = nodeLane(notice.seat);
+  const how = strength(notice), isFailing = failing(notice.step);
+  if (!lane || !lane.on || how === 0) return;
+  const x = lane.mid - 9, at = y(notice.t0);
+  pen.globalAlpha = how === 1 ? .15 : 1;
+  pen.fillStyle = isFailing ? RED : PURPLE;
+  pen.beginPath();
+  pen.moveTo(x, at - 3.5);
+  pen.lineTo(x + 3.5, at);
+  pen.lineTo(x, at + 3.5);
+  pen.lineTo(x - 3.5, at);
+  pen.fill();
+  if (from.on && (notice === hovered || notice === pinned || isFailing)) {
+    line(edge(from, lane), at, x, at, pen.fillStyle, 1.6);
+  }
+  pen.globalAlpha = 1;
+  hits.push({ x: x - 4, y: at - 4, width: 8, height: 8, thing: notice });
+  if (isFailing) {
+    addLabel(notice.text, x - 8, at - 8, { weight: 20, colour: RED, align: 'right', room: 260,
+      bold: true });
   }
 }
 
@@ -828,6 +852,10 @@ function markLabels() {
 
 function drawLabels() {
   if (layers.labels) markLabels();
+  placeLabels();
+}
+
+function placeLabels() {
   waiting.sort((a, b) => b.weight - a.weight);
   let drawn = 0;
   for (const label of waiting.slice(0, 2500)) {
@@ -1204,6 +1232,8 @@ function look(t0, t1) {
   const length = Math.min(Math.max(t1 - t0, 50), END * 1.1);
   view.t0 = Math.max(-END * .02, Math.min(t0, END - length * .1));
   view.t1 = view.t0 + length;
+  hovered = null;
+  $('tip').hidden = true;
   redraw();
 }
 
@@ -1219,7 +1249,7 @@ function goTo(t) {
 
 // The last election timeouts before the failure, fewer where much happens in them.
 function toFailure() {
-  const t = failure ? failure.time : Math.min(END, run.unit * 4);
+  const t = failure ? failure.time : Math.min(END, run.from + run.unit * 4);
   let length = run.unit * 3;
   const count = () => lines.messages.in(t - length, t).length;
   while (length > run.unit / 2 && count() > 450) length *= .8;
@@ -1298,7 +1328,7 @@ function listen() {
     showTip(thing, event);
     if (thing !== hovered) {
       hovered = thing;
-      redraw();
+      if (!asked) drawHovered();
     }
   });
   canvas.addEventListener('pointerup', event => {
@@ -1321,7 +1351,7 @@ function listen() {
   canvas.addEventListener('pointerleave', () => {
     hovered = null;
     $('tip').hidden = true;
-    redraw();
+    if (!asked) drawHovered();
   });
   const jump = event => {
     if (event.type === 'pointermove' && event.buttons === 0) return;
