@@ -35,7 +35,7 @@ const WEIGHT = {
 
 // ---- the things ---------------------------------------------------------------------------------
 
-const failing = step => failure !== null && step === failure.began;
+const failing = step => failure !== null && step > 0 && step === failure.began;
 const seconds = (t, digits = 6) => (t / 1e6).toFixed(digits) + ' s';
 const span = us => Math.abs(us) < 1000 ? us + ' µs'
   : Math.abs(us) < 1e6 ? (us / 1000).toFixed(us < 1e5 ? 2 : 1) + ' ms'
@@ -558,11 +558,21 @@ const DARKER = { [GREY]: SOFT, [CYAN]: '#20719f', [ORANGE]: '#9a5b00' };
 const darker = colour => DARKER[colour] || colour;
 
 function labelOf(message) {
-  const text = message.text.replace(/ committed \d+| round \d+/g, '')
-    .replace(/\b[0-9a-f]{9,}\b/, nonce => '…' + nonce.slice(-4));
+  const text = message.kind === 'append' ? appended(message)
+    : message.text.replace(/ committed \d+| round \d+/g, '')
+      .replace(/\b[0-9a-f]{9,}\b/, nonce => '…' + nonce.slice(-4));
   const term = /vote/.test(message.kind) ? ` · term ${message.term}` : '';
   const fate = message.fate === '' ? '' : ` · ${message.fate}`;
   return text + term + fate + (message.again ? ' · again' : '');
+}
+
+// An append by what it brings.
+function appended({ text, after, through }) {
+  const [, last] = /, (\d+@\d+)\]/.exec(text) || [];
+  if (through - after > 1) return `append ${after + 1} to ${last}`;
+  const [, term] = (last || '').split('@');
+  const entry = (entries.get(through) || []).find(one => one.term === Number(term));
+  return `append ${last}${entry ? ': ' + entry.text : ''}`;
 }
 
 function arrowhead(x0, y0, x1, y1, length) {
@@ -1423,7 +1433,7 @@ function fillHead() {
     title.append(element('small', `step ${failure.step}, true time ${seconds(failure.time)}`
       + (failure.nodes.length ? `, at ${failure.nodes.map(node).join(' ')}` : '')));
     $('what').textContent = failure.what = named(failure.what);
-    $('while').textContent = whileText();
+    $('while').textContent = [whileText(), ...entriesNamed()].join(' ');
   } else {
     document.title = run.run;
     title.append(run.run, ' ', element('span', 'shows no failure', 'held'));
@@ -1499,6 +1509,20 @@ function fillAside() {
   fillLegend();
 }
 
+const inWords = pattern => [...failure.what.matchAll(pattern)].map(found => found[1])
+  .filter(found => found !== '0');
+
+function indexesNamed() {
+  return [...new Set([...inWords(/\b(\d+)@\d+\b/g), ...inWords(/\bIndex\((\d+)\)/g),
+    ...inWords(/\b(?:index|through|entry|commits) (\d+)/g), ...inWords(/\b(\d+) was\b/g)])];
+}
+
+// The entries that the failure speaks of.
+function entriesNamed() {
+  const found = indexesNamed().slice(0, 4).flatMap(index => entries.get(Number(index)) || []);
+  return found.slice(0, 4).map(({ index, term, text }) => `${index}@${term} is «${text}».`);
+}
+
 // What the words of the failure name can be highlighted at once.
 function fillChips() {
   if (!failure) return;
@@ -1510,14 +1534,11 @@ function fillChips() {
     button.onclick = () => highlight(what);
     $('chips').append(button);
   };
-  const all = pattern => [...failure.what.matchAll(pattern)].map(found => found[1])
-    .filter(found => found !== '0');
-  const indexes = [...all(/\b(\d+)@\d+\b/g), ...all(/\bIndex\((\d+)\)/g),
-    ...all(/\b(?:index|through|entry|commits) (\d+)/g), ...all(/\b(\d+) was\b/g)];
+  const indexes = indexesNamed();
   for (const index of indexes) chip(`index ${index}`, { index });
-  const terms = [...all(/\b\d+@(\d+)\b/g), ...all(/\b[Tt]erm[ (](\d+)/g)];
+  const terms = [...inWords(/\b\d+@(\d+)\b/g), ...inWords(/\b[Tt]erm[ (](\d+)/g)];
   for (const term of terms) chip(`term ${term}`, { term });
-  for (const key of all(/(\/[\w/.!-]+)/g)) chip(`key ${key}`, { key });
+  for (const key of inWords(/(\/[\w/.!-]+)/g)) chip(`key ${key}`, { key });
   for (const operation of operations) {
     if (failing(operation.step) && operation.key) chip(`key ${operation.key}`,
       { key: operation.key });

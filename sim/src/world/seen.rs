@@ -126,6 +126,7 @@ impl World {
                 lying.push(((Fault::D12, seat, Time(0)), Time(u64::MAX), text));
             }
             if node.is_impaired() {
+                // It may have been D7 or D8 as well: the crash before says what was counted.
                 let text = "its log was damaged: it does not vote until that is repaired";
                 lying.push(((Fault::D6, seat, Time(0)), Time(u64::MAX), text.to_owned()));
             }
