@@ -1,7 +1,7 @@
 //! A run as a picture: one page with the space-time diagram of what was seen, which needs nothing
 //! else (SIMULATION.md §9, «Look»).
 //!
-//! The page is made of three fixed files and the run as JSON; the script draws.
+//! The page is made of fixed files, in `picture/`, and of the run as JSON; the script draws.
 
 use std::collections::BTreeMap;
 
@@ -21,19 +21,33 @@ use crate::words;
 
 const PAGE: &str = include_str!("picture/page.html");
 const STYLE: &str = include_str!("picture/page.css");
-const SCRIPT: &str = include_str!("picture/page.js");
+/// One script, in this order.
+const SCRIPT: [&str; 12] = [
+    include_str!("picture/palette.js"),
+    include_str!("picture/things.js"),
+    include_str!("picture/view.js"),
+    include_str!("picture/lanes.js"),
+    include_str!("picture/messages.js"),
+    include_str!("picture/work.js"),
+    include_str!("picture/labels.js"),
+    include_str!("picture/overview.js"),
+    include_str!("picture/facts.js"),
+    include_str!("picture/story.js"),
+    include_str!("picture/moving.js"),
+    include_str!("picture/page.js"),
+];
 
 /// The page of a run with these knobs that was looked at. `replay` is the command that runs it
 /// again.
 #[must_use]
 pub fn page(options: &Options, report: &Report, replay: &str) -> String {
     let data = data(options, report, replay);
-    let mut page = String::with_capacity(PAGE.len() + STYLE.len() + SCRIPT.len() + data.len());
+    let mut page = String::with_capacity(100_000 + data.len());
     for piece in PAGE.split_inclusive("-->") {
         // Each place that is to be filled in ends the piece of its own.
         match piece.rsplit_once("<!--") {
             Some((before, "style-->")) => page.extend([before, STYLE]),
-            Some((before, "script-->")) => page.extend([before, SCRIPT]),
+            Some((before, "script-->")) => page.extend([&[before], &SCRIPT[..]].concat()),
             Some((before, "data-->")) => page.extend([before, data.as_str()]),
             Some(_) | None => page.push_str(piece),
         }

@@ -670,7 +670,7 @@ impl Film {
         }
     }
 
-    /// These snapshots are under way: number, whence, whither, whether they arrived, what they hold.
+    /// These snapshots are under way: number, whence, whither, whether arrived, what they hold.
     pub(crate) fn carries(&mut self, under_way: Vec<(u64, usize, usize, bool, String)>) {
         let mut over = std::mem::take(&mut self.carried);
         for (number, from, to, arrived, text) in under_way {
