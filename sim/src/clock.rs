@@ -183,6 +183,12 @@ impl Clock {
         self.since = self.since.min(now);
     }
 
+    /// Whether it stands still.
+    #[must_use]
+    pub fn is_suspended(&self, now: Time) -> bool {
+        self.since > now
+    }
+
     /// C1, C2: the wall clock is suddenly elsewhere.
     pub const fn jump(&mut self, by: i64) {
         self.wall_error = self.wall_error.saturating_add(by);

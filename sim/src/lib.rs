@@ -15,6 +15,8 @@
 //! | a run | [`options`]: all knobs; [`rng`]; [`trace`]: its hash; [`run`], [`sweep`] |
 //! | what happens to it | [`fates`], [`fault`]: by chance, or by a [`plan`], which [`shrink`]s |
 //! | no run | [`exhaust`]: all orders of a little, instead of one of much |
+//! | a run as a picture | [`scene`]: what is seen, told by `world/seen`; [`picture`]: a page of it;
+//! [`words`] |
 //!
 //! Invariants: one thread a run; every choice comes from the seed, by [`rng::Seed::draw`]; nothing
 //! walks a hash map; whether a run is checked or watched does not change what happens in it.
@@ -36,16 +38,19 @@ pub mod model;
 pub mod network;
 pub mod node;
 pub mod options;
+pub mod picture;
 pub mod plan;
 pub mod process;
 pub mod queue;
 pub mod recover;
 pub mod rng;
 pub mod run;
+pub mod scene;
 pub mod shrink;
 pub mod snapshot;
 pub mod sweep;
 pub mod tables;
 pub mod trace;
+pub mod words;
 pub mod workload;
 pub mod world;

@@ -1,5 +1,5 @@
-//! The command line: `quorate-sim run <profile>:<seed>`, `quorate-sim sweep`,
-//! `quorate-sim exhaust`.
+//! The command line: `quorate-sim run <profile>:<seed>`, and `sweep`, `plan`, `shrink`, `show`,
+//! `exhaust`.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use quorate_sim::check::determinism;
+use quorate_sim::clock::Time;
 use quorate_sim::exhaust::{Budget, Operations, search};
 use quorate_sim::options::{Options, Profile, Run};
+use quorate_sim::picture;
 use quorate_sim::plan::Plan;
-use quorate_sim::run::{Look, Report, explained_plan, planned, run_plan, run_with};
+use quorate_sim::run::{Look, Report, planned, replay, run_plan, run_with};
+use quorate_sim::scene::Span;
 use quorate_sim::shrink::Shrink;
 use quorate_sim::sweep::{Totals, sweep};
 
@@ -73,6 +76,23 @@ enum Command {
         /// How long it may take.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+    },
+    /// Draws a picture of a run: a page with all that happened, opened where it failed.
+    Show {
+        #[command(flatten)]
+        what: What,
+        /// The page [default: `<profile>-<seed>.html`, or the plan's name].
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+        /// Stop after so many steps.
+        #[arg(long)]
+        until: Option<u64>,
+        /// Leave out what happened before, in seconds of true time.
+        #[arg(long, value_parser = moment)]
+        from: Option<Time>,
+        /// Stop at that time, in seconds of true time.
+        #[arg(long, value_parser = moment)]
+        to: Option<Time>,
     },
     /// Runs many seeds on all processors.
     Sweep {
@@ -144,8 +164,9 @@ fn command(out: &mut impl Write, command: Command) -> io::Result<bool> {
                 checks: true,
                 lines: trace,
                 until,
+                scene: None,
             };
-            run_one(out, &what, look, hash, node)
+            run_one(out, &what.read()?, look, hash, node)
         }
         Command::Plan { run, output } => {
             let (report, plan) = planned(run, Look::default());
@@ -156,7 +177,29 @@ fn command(out: &mut impl Write, command: Command) -> io::Result<bool> {
             what,
             output,
             seconds,
-        } => shrink(out, &what, output.as_deref(), Duration::from_secs(seconds)),
+        } => {
+            let limit = Duration::from_secs(seconds);
+            shrink(out, &what.read()?, output.as_deref(), limit)
+        }
+        Command::Show {
+            what,
+            output,
+            until,
+            from,
+            to,
+        } => {
+            let all = Span::default();
+            let span = Span {
+                from: from.unwrap_or(all.from),
+                to: to.unwrap_or(all.to),
+            };
+            let look = Look {
+                until,
+                scene: Some(span),
+                ..Look::default()
+            };
+            show(out, &what.read()?, look, output)
+        }
         Command::Sweep {
             seeds,
             from,
@@ -188,6 +231,68 @@ fn command(out: &mut impl Write, command: Command) -> io::Result<bool> {
     }
 }
 
+/// What was asked for.
+#[derive(Debug)]
+enum Subject {
+    Seed(Run),
+    Plan(PathBuf, Box<Plan>),
+}
+
+impl What {
+    fn read(&self) -> io::Result<Subject> {
+        match (&self.plan, self.run) {
+            (Some(path), _) => Ok(Subject::Plan(path.clone(), Box::new(read_plan(path)?))),
+            (None, Some(run)) => Ok(Subject::Seed(run)),
+            (None, None) => Err(io::Error::other("neither a seed nor a plan is named")),
+        }
+    }
+}
+
+impl Subject {
+    fn options(&self) -> Options {
+        match self {
+            Self::Seed(run) => Options::new(*run),
+            Self::Plan(_, plan) => plan.options(),
+        }
+    }
+
+    fn run(&self, look: Look) -> Report {
+        match self {
+            Self::Seed(run) => run_with(Options::new(*run), look),
+            Self::Plan(_, plan) => run_plan(plan, look),
+        }
+    }
+
+    /// Spelled out.
+    fn plan(&self) -> Plan {
+        match self {
+            Self::Seed(run) => planned(*run, Look::default()).1,
+            Self::Plan(_, plan) => (**plan).clone(),
+        }
+    }
+
+    /// The command that runs it again.
+    fn replay(&self) -> String {
+        match self {
+            Self::Seed(run) => replay(*run),
+            Self::Plan(path, _) => {
+                format!(
+                    "cargo run --release -p quorate-sim -- run --plan {}",
+                    path.display()
+                )
+            }
+        }
+    }
+
+    /// The page of its picture.
+    fn page(&self) -> PathBuf {
+        match self {
+            Self::Seed(run) => PathBuf::from(format!("{}-{}.html", run.profile, run.seed)),
+            Self::Plan(path, _) => path.with_extension("html"),
+        }
+    }
+}
+
 fn write_plan(out: &mut impl Write, plan: &Plan, output: Option<&Path>) -> io::Result<()> {
     match output {
         None => write!(out, "{plan}"),
@@ -204,16 +309,11 @@ fn read_plan(path: &Path) -> io::Result<Plan> {
 /// Makes a failing run small. Whether it held, and there was nothing to do.
 fn shrink(
     out: &mut impl Write,
-    what: &What,
+    subject: &Subject,
     output: Option<&Path>,
     limit: Duration,
 ) -> io::Result<bool> {
-    let plan = match (&what.plan, what.run) {
-        (Some(path), _) => read_plan(path)?,
-        (None, Some(run)) => planned(run, Look::default()).1,
-        (None, None) => unreachable!("one of both is required"),
-    };
-    let Some(mut shrink) = Shrink::new(plan, limit) else {
+    let Some(mut shrink) = Shrink::new(subject.plan(), limit) else {
         writeln!(io::stderr(), "it holds: there is nothing to shrink")?;
         return Ok(true);
     };
@@ -234,31 +334,26 @@ fn shrink(
     told(&shrink);
     shrink.run(told);
     write_plan(out, &shrink.plan, output)?;
-    let failure = explained_plan(&shrink.plan);
-    writeln!(io::stderr(), "{failure}")?;
+    let lines = Look {
+        lines: true,
+        ..Look::default()
+    };
+    if let Some(failure) = run_plan(&shrink.plan, lines).failure {
+        writeln!(io::stderr(), "{failure}")?;
+    }
     Ok(false)
 }
 
 fn run_one(
     out: &mut impl Write,
-    what: &What,
+    subject: &Subject,
     look: Look,
     hash: bool,
     node: Option<usize>,
 ) -> io::Result<bool> {
-    let plan = what.plan.as_deref().map(read_plan).transpose()?;
-    let options = match (&plan, what.run) {
-        (Some(plan), _) => plan.options(),
-        (None, Some(run)) => Options::new(run),
-        (None, None) => unreachable!("one of both is required"),
-    };
-    let again = |look: Look| match &plan {
-        Some(plan) => run_plan(plan, look),
-        None => run_with(options.clone(), look),
-    };
-    writeln!(out, "{options}")?;
+    writeln!(out, "{}", subject.options())?;
     let begun = Instant::now();
-    let report = again(look);
+    let report = subject.run(look);
     let real = begun.elapsed();
     if look.lines {
         let nodes: Vec<usize> = node.into_iter().collect();
@@ -267,7 +362,7 @@ fn run_one(
         }
     }
     figures(out, &report, real)?;
-    let second = again(Look {
+    let second = subject.run(Look {
         lines: report.failure.is_some(),
         ..look
     });
@@ -282,6 +377,37 @@ fn run_one(
         writeln!(out, "{:032x}", report.hash)?;
     }
     Ok(report.failure.is_none() && same.is_ok())
+}
+
+/// Writes the page of a run, whether it fails or not.
+fn show(
+    out: &mut impl Write,
+    subject: &Subject,
+    look: Look,
+    output: Option<PathBuf>,
+) -> io::Result<bool> {
+    let report = subject.run(look);
+    let path = output.unwrap_or_else(|| subject.page());
+    fs::write(
+        &path,
+        picture::page(&subject.options(), &report, &subject.replay()),
+    )?;
+    match &report.failure {
+        None => writeln!(out, "{} shows no failure", report.run)?,
+        Some(failure) => writeln!(
+            out,
+            "{} at step {}, true time {}",
+            failure.violation, failure.step, failure.time
+        )?,
+    }
+    writeln!(out, "{}", path.display())?;
+    Ok(true)
+}
+
+fn moment(text: &str) -> Result<Time, String> {
+    let seconds = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    let since = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    Ok(Time(0) + since)
 }
 
 fn figures(out: &mut impl Write, report: &Report, real: Duration) -> io::Result<()> {

@@ -119,16 +119,16 @@ struct Link {
 
 /// Something between nodes that lets messages of some links through no more, for a while.
 #[derive(Clone, Debug)]
-struct Cut {
-    fault: Fault,
-    until: Time,
+pub(crate) struct Cut {
+    pub(crate) fault: Fault,
+    pub(crate) until: Time,
     /// Links that are cut.
-    links: Vec<bool>,
+    pub(crate) links: Vec<bool>,
     /// N12: only messages of this kind.
-    kind: Option<u8>,
+    pub(crate) kind: Option<u8>,
     /// N14: cut and whole in turns of this length.
-    period: Option<Duration>,
-    since: Time,
+    pub(crate) period: Option<Duration>,
+    pub(crate) since: Time,
 }
 
 impl Network {
@@ -218,6 +218,21 @@ impl Network {
             .iter()
             .find(|cut| cut.stops(now, link, kind))
             .map(|cut| cut.fault)
+    }
+
+    /// What lets messages of some links through no more.
+    pub(crate) fn cuts(&self, now: Time) -> impl Iterator<Item = &Cut> {
+        self.cuts.iter().filter(move |cut| cut.until > now)
+    }
+
+    /// Until when all links of `node` are clogged, if they are.
+    pub(crate) fn clogged(&self, node: usize, now: Time) -> Option<Time> {
+        let own = self.pairs().filter(|&(_, from, to)| {
+            let is_own = from == node || to == node;
+            is_own && from != to
+        });
+        let until = own.map(|(link, _, _)| self.links[link].clogged_until).min();
+        until.filter(|&until| until > now)
     }
 
     /// Whether something keeps messages from passing now.

@@ -12,6 +12,7 @@ use crate::ledger::Ledger;
 use crate::log::Log;
 use crate::options::{Options, Run};
 use crate::plan::Plan;
+use crate::scene::{Scene, Span};
 use crate::world::{Course, World};
 
 /// Lines of the concerned nodes in a failure's report.
@@ -26,6 +27,8 @@ pub struct Look {
     pub lines: bool,
     /// Stop after so many steps.
     pub until: Option<u64>,
+    /// What is kept for a picture.
+    pub scene: Option<Span>,
 }
 
 impl Default for Look {
@@ -34,6 +37,7 @@ impl Default for Look {
             checks: true,
             lines: false,
             until: None,
+            scene: None,
         }
     }
 }
@@ -59,6 +63,8 @@ pub struct Report {
     pub ledger: Ledger,
     /// Its lines, where they were kept.
     pub log: Log,
+    /// What was seen, where somebody looked.
+    pub scene: Scene,
     /// What did not hold.
     pub failure: Option<Failure>,
 }
@@ -92,19 +98,6 @@ pub fn run_plan(plan: &Plan, look: Look) -> Report {
     report(plan.options(), Course::Planned(plan), look).0
 }
 
-/// Runs a plan that fails once more, with lines.
-///
-/// # Panics
-/// Where it holds.
-#[must_use]
-pub fn explained_plan(plan: &Plan) -> Failure {
-    let look = Look {
-        lines: true,
-        ..Look::default()
-    };
-    run_plan(plan, look).failure.expect("it failed before")
-}
-
 /// Runs a seed, and spells out what happened until its end, or until something did not hold.
 #[must_use]
 pub fn planned(run: Run, look: Look) -> (Report, Plan) {
@@ -122,12 +115,16 @@ fn report(options: Options, course: Course<'_>, look: Look) -> (Report, Plan) {
     let header = options.to_string();
     let log = if look.lines { Log::keep() } else { Log::Off };
     let mut world = World::new(options, course, look.checks, log);
+    if let Some(span) = look.scene {
+        world.show(span);
+    }
     // A failed assertion of core is a finding like any other.
     let outcome = catch_unwind(AssertUnwindSafe(|| world.run(look.until)));
     let violation = match outcome {
         Ok(verdict) => verdict.err(),
         Err(panic) => Some(Violation::new("panic", &[], text_of(&*panic))),
     };
+    world.see_end();
     let failure = violation.map(|violation| Failure {
         step: world.trace.steps(),
         time: world.now,
@@ -152,9 +149,16 @@ fn report(options: Options, course: Course<'_>, look: Look) -> (Report, Plan) {
         counters: world.fates.counters,
         ledger: world.checks.ledger,
         log: world.log,
+        scene: world.scene,
         failure,
     };
     (report, plan)
+}
+
+/// The command that runs it again.
+#[must_use]
+pub fn replay(run: Run) -> String {
+    format!("cargo run --release -p quorate-sim -- run {run}")
 }
 
 pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
@@ -193,10 +197,6 @@ impl fmt::Display for Failure {
                 writeln!(f, "  {line}")?;
             }
         }
-        write!(
-            f,
-            "replay: cargo run --release -p quorate-sim -- run {}",
-            self.run
-        )
+        write!(f, "replay: {}", replay(self.run))
     }
 }

@@ -72,6 +72,7 @@ impl World {
         let changed = writing.full != process.disk_full;
         process.disk_full = writing.full;
         self.checks.durable(seat, &writing.writes);
+        self.see_durable(seat, &writing.writes);
         if changed {
             self.absorb(seat, Input::DiskFull(writing.full));
         }

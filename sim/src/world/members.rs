@@ -25,6 +25,7 @@ impl World {
         packet: &Packet,
         sent: Time,
     ) -> Verdict {
+        self.see_delivery(from, to, kind, packet, sent);
         if self.network.was_reset(from, to, sent) {
             self.fates.count(Fault::N11);
             return Ok(());
@@ -192,6 +193,7 @@ impl World {
         });
         match output {
             Output::Persist(write) => {
+                self.see_write(seat, &write);
                 self.checks.persists(seat, &write)?;
                 self.trace.event(self.now, 100, seat as u64, write.seq.0);
                 if let Some(last) = write.install {
@@ -213,6 +215,7 @@ impl World {
                     if let MessageBody::ReadIndex { nonce, .. } = message.body {
                         process.nonce = nonce;
                     }
+                    self.scene.leaves(seat, to, &message);
                     self.checks.sends(seat, to, &process.replica, &message)?;
                 }
                 let bytes = encode_message(&message);
@@ -276,6 +279,7 @@ impl World {
     fn send(&mut self, from: usize, to: NodeId, kind: u8, packet: Packet) {
         let to = self.seat_of(to).expect("members send to members");
         let arrivals = self.network.send(self.now, from, to, kind, &mut self.fates);
+        self.see_sent(from, to, kind, &packet, arrivals.times().is_empty());
         for &at in arrivals.times() {
             let (packet, sent) = (packet.clone(), self.now);
             self.queue.push(
@@ -337,7 +341,7 @@ impl World {
 const TIMEOUT_NOW: u8 = 6;
 
 /// The kind of a message, as N12 tells them apart.
-fn kind_of(body: &MessageBody) -> u8 {
+pub(super) fn kind_of(body: &MessageBody) -> u8 {
     match body {
         MessageBody::PreVote { .. } => 0,
         MessageBody::PreVoteReply { .. } => 1,

@@ -7,6 +7,7 @@ mod jobs;
 mod lifecycle;
 mod members;
 mod requests;
+mod seen;
 mod snapshots;
 mod streams;
 mod strikes;
@@ -38,6 +39,7 @@ use crate::options::{Options, Profile};
 use crate::plan::{End, Plan, PlannedFault, PlannedOperation, Script, occasions};
 use crate::queue::Queue;
 use crate::rng::{Purpose, Seed};
+use crate::scene::Scene;
 use crate::snapshot::Parcel;
 use crate::tables::read_slice;
 use crate::trace::Trace;
@@ -103,6 +105,8 @@ pub struct World {
     healed: Option<Time>,
     /// Lines for people, if anyone reads them.
     pub log: Log,
+    /// What is seen, if anyone looks.
+    pub scene: Scene,
 }
 
 impl World {
@@ -176,6 +180,7 @@ impl World {
             begun,
             healed: None,
             log,
+            scene: Scene::Off,
             birth,
             options,
         };
@@ -199,7 +204,12 @@ impl World {
                 verdict?;
             }
         }
-        while !self.finished && until.is_none_or(|until| self.trace.steps() < until) {
+        let goes_on = |world: &Self| {
+            !world.finished
+                && world.scene.goes_on(world.now)
+                && until.is_none_or(|until| world.trace.steps() < until)
+        };
+        while goes_on(self) {
             self.step()?;
         }
         Ok(())
@@ -237,7 +247,10 @@ impl World {
             let (kind, place) = event.place();
             self.trace.event(time, kind, place, event.payload());
         }
-        self.handle(event)
+        self.scene.begins(time, self.trace.steps(), &event);
+        let verdict = self.handle(event);
+        self.see();
+        verdict
     }
 
     fn begin(&mut self) {

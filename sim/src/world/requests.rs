@@ -94,6 +94,7 @@ impl World {
     }
 
     fn ask(&mut self, client: usize, after: Duration) {
+        self.see_asked(client, after);
         let Some(pending) = &self.clients[client].pending else {
             return;
         };
@@ -171,6 +172,7 @@ impl World {
             );
             return Ok(());
         }
+        self.see_arrived(seat, operation, attempt);
         let Some(process) = self.nodes[seat].process_mut() else {
             let mut draw = self
                 .seed
@@ -221,6 +223,7 @@ impl World {
         };
         self.trace
             .event(self.now, 104, seat as u64, digest(&result));
+        self.see_reply(operation, attempt);
         let not_done = matches!(
             result,
             Err(RequestError::NotLeader { .. }
@@ -259,6 +262,7 @@ impl World {
             return Ok(());
         };
         let seat = pending.seat;
+        self.see_answer(operation, attempt, result);
         if self.checks.are_on() {
             let Checks {
                 witness,
@@ -302,6 +306,7 @@ impl World {
         let mut draw = self
             .seed
             .draw(Purpose::ClientLink, operation, (1 << 33) | attempt);
+        self.see_loss(operation, attempt, patience);
         let here = self.fates.at(Place::Request(operation), attempt);
         let step = self.clients[client].lost(&self.options, here, &mut draw);
         self.follow(client, operation, step)?;
@@ -355,6 +360,7 @@ impl World {
             Step::Ask { after, .. } => self.ask(client, after),
             Step::Over => {
                 self.checks.witness.closes(operation);
+                self.see_over(operation);
                 self.clients[client].pending = None;
                 if client < self.options.clients {
                     self.schedule_begin(client);

@@ -42,6 +42,14 @@ pub(crate) struct Transfer {
     arrived: bool,
 }
 
+impl Transfer {
+    /// Whence, whither, whether it has arrived, and what it holds, once it was begun.
+    pub(super) fn seen(&self) -> (usize, usize, bool, Option<LogId>) {
+        let last = self.parcel.as_ref().map(|parcel| parcel.tables.applied);
+        (self.from, self.to, self.arrived, last)
+    }
+}
+
 impl World {
     /// A leader wants a member to have a snapshot.
     pub(super) fn send_snapshot(&mut self, from: usize, to: NodeId) -> Verdict {
@@ -427,6 +435,7 @@ impl World {
         node.tables = parcel.tables.clone();
         self.installed += 1;
         self.checks.switched(seat, parcel.tables.applied);
+        self.see_installed(seat, parcel.tables.applied);
         self.sweep_slices(seat);
         let count = INSTALLS | (2 * self.installed + 1);
         self.kick_log(seat)?;

@@ -9,6 +9,7 @@ use crate::check::Verdict;
 use crate::client::Read;
 use crate::event::Event;
 use crate::rng::Purpose;
+use crate::words;
 
 impl World {
     pub(super) fn open_stream(&mut self, client: usize, stream: u64) -> Verdict {
@@ -30,6 +31,7 @@ impl World {
             return Ok(());
         };
         process.watches.insert(watch, (client, stream));
+        self.see_watch(seat, watch, || words::watch(&filter, since));
         self.checks
             .streams
             .opens(stream, watch, seat, &filter, since);
@@ -58,6 +60,7 @@ impl World {
         watch: WatchId,
         event: &quorate_core::store::Event,
     ) -> Verdict {
+        self.see_event(seat, watch, event);
         self.checks.notified(watch, event)?;
         let Some((client, stream)) = self.watcher(seat, watch) else {
             return Ok(());
@@ -115,6 +118,7 @@ impl World {
         reason: EndReason,
         resume: Revision,
     ) -> Verdict {
+        self.see_watch(seat, watch, || format!("watch ends: {reason:?}"));
         self.checks.watch_ends(watch, reason, resume)?;
         let process = self.nodes[seat].process_mut().expect("it just spoke");
         let Some((client, stream)) = process.watches.remove(&watch) else {

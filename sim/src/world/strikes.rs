@@ -54,6 +54,7 @@ impl World {
         self.log.line(self.now, self.trace.steps(), &[seat], || {
             format!("{fault} strikes n{seat}")
         });
+        self.see_strike(fault, seat);
         let unit = self.options.unit();
         let hears = |world: &Self, seat: usize| world.nodes[seat].paused_until <= world.now;
         match fault {
