@@ -17,6 +17,7 @@ use quorate_core::{
 };
 
 use crate::check::{Verdict, Violation, ensure};
+use crate::fault::{Fault, Kind};
 use crate::rng::{Draw, Purpose, Seed};
 
 /// So many clusters are founded in each run.
@@ -32,22 +33,41 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// record that some disk of it never held.
 const ID: &str = "birth";
 
-/// Founds clusters as `seed` will have it. Returns a number that equal runs have equal, and what
-/// came of it.
-pub fn found(seed: Seed) -> (u64, Verdict) {
-    let mut events = 0;
+/// Founds clusters as `seed` will have it. Returns what happened, and what came of it.
+pub fn found(seed: Seed) -> (Founded, Verdict) {
+    let mut founded = Founded::default();
     for cluster in 0..CLUSTERS {
         let mut draw = seed.draw(Purpose::Birth, cluster, 0);
         let mut founding = Founding::new(&mut draw);
         founding.returns = seed.draw(Purpose::Birth, cluster, 1).one_in(4);
         let verdict = founding.run(&mut draw);
-        events += founding.events;
+        founded.events += founding.events;
+        founded.wiped += founding.wipes - founding.wipes_left;
+        founded.returned += u64::from(founding.returned);
         if verdict.is_err() {
-            return (events, verdict);
+            return (founded, verdict);
         }
     }
-    (events, Ok(()))
+    (founded, Ok(()))
 }
+
+/// What happened when clusters were founded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Founded {
+    /// Events.
+    pub events: u64,
+    /// Disks that were wiped.
+    pub wiped: u64,
+    /// P8: disks that were put back.
+    pub returned: u64,
+}
+
+/// What can happen to clusters that are founded, in every run.
+pub const FAULTS: &[Kind] = &[Kind {
+    fault: Fault::P8,
+    what: "while a cluster is founded, an old disk is put back after its place was taken",
+    gap: 0,
+}];
 
 /// A cluster that is being founded.
 #[derive(Debug)]

@@ -37,8 +37,45 @@ pub const FAULTS: &[Kind] = &[
     },
 ];
 
+/// What clients do, too.
+pub const LATER: &[Kind] = &[
+    Kind {
+        fault: Fault::K1,
+        what: "a client gives up before it can be answered: it does not know the outcome",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::K4,
+        what: "a client dies: its request, its session and its watches are left behind",
+        gap: 10,
+    },
+    Kind {
+        fault: Fault::K5,
+        what: "a watcher reads for a second before it asks for more",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::K6,
+        what: "a watch is cut, and resumed at any node",
+        gap: 4,
+    },
+    Kind {
+        fault: Fault::K7,
+        what: "all watches are cut at once, and resumed at once",
+        gap: 15,
+    },
+    Kind {
+        fault: Fault::K8,
+        what: "a value is a hundred times as large as others",
+        gap: 0,
+    },
+];
+
 /// Open watches of one client; one more closes the oldest.
 const STREAMS_MAX: usize = 4;
+
+/// K5: so long the slowest watchers read.
+const SLOWEST_MILLIS: u64 = 1_000;
 
 /// So often an operation is tried.
 const ATTEMPTS_MAX: u64 = 12;
@@ -57,6 +94,8 @@ pub struct Client {
     memory: Memory,
     /// Of its numbered requests: the last one.
     sequence: u64,
+    /// K4: so often it died.
+    lives: u64,
     /// The node it asks first.
     favourite: usize,
     /// The client apart: it does not give up a request that it may repeat, and repeats no other.
@@ -128,6 +167,7 @@ impl Client {
             streams: BTreeMap::new(),
             memory: Memory::default(),
             sequence: 0,
+            lives: 0,
             favourite: number % options.members,
             is_persistent: number == options.clients,
         }
@@ -146,13 +186,20 @@ impl Client {
         let mut draw = seed.draw(Purpose::Workload, client, number);
         let name = self.name(options, number, &mut draw);
         let mix = &options.mix;
-        let wish = wish(mix, paths, client, number, &self.memory, name, &mut draw);
+        let mut wish = wish(mix, paths, client, number, &self.memory, name, &mut draw);
+        let mut apart = seed.draw(Purpose::Wish, client, number);
+        if apart.percent(dials.scale(Fault::K8, 20)) {
+            wish.swell(apart.place(4_000));
+        }
         let (mut seat, mut pace) = (self.favourite, (1_000, Duration::ZERO));
         match &wish {
             Wish::Watch { .. } => {
                 let take = *draw.pick(&[1, 2, 10, 1_000]);
-                let slow = *draw.pick(&[0, 1, 20, 1_000]);
+                let slow = *draw.pick(&[0, 1, 20, SLOWEST_MILLIS]);
                 pace = (take, Duration::from_millis(slow));
+                if slow == SLOWEST_MILLIS && !dials.on(Fault::K5) {
+                    pace.1 = Duration::ZERO;
+                }
             }
             Wish::Write(_) | Wish::Read(_) => {
                 let is_local = matches!(&wish, Wish::Read(query)
@@ -278,6 +325,14 @@ impl Client {
         self.again(options.config.heartbeat_interval, draw)
     }
 
+    /// K4: what it waited for and knew is gone; it goes on as another.
+    pub fn dies(&mut self) {
+        self.pending = None;
+        self.memory = Memory::default();
+        self.sequence = 0;
+        self.lives += 1;
+    }
+
     /// An event came for `stream`. Returns what follows.
     pub fn notified(&mut self, stream: u64, event: &Event) -> Read {
         let Some(state) = self.streams.get_mut(&stream) else {
@@ -340,7 +395,7 @@ impl Client {
         if !draw.percent(options.mix.named) {
             return None;
         }
-        let client = self.number as u64;
+        let client = self.number as u64 + (self.lives << 16);
         if draw.percent(30) {
             let text = format!("{client}:{number}");
             return Some(ClientRequest::Opaque(Value::from(text.as_str())));
@@ -385,6 +440,15 @@ pub struct Wanted {
     pub pace: (u32, Duration),
     /// What.
     pub wish: Wish,
+}
+
+impl Wanted {
+    /// K5: whether it watches, and is slow.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        let slowest = Duration::from_millis(SLOWEST_MILLIS);
+        matches!(self.wish, Wish::Watch { .. }) && self.pace.1 >= slowest
+    }
 }
 
 /// What a client begins.

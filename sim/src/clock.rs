@@ -42,6 +42,20 @@ pub const LATER: &[Kind] = &[Kind {
     gap: 8,
 }];
 
+/// What clocks can do, at last.
+pub const LATEST: &[Kind] = &[
+    Kind {
+        fault: Fault::C4,
+        what: "a monotonic clock is wrong by more than ρ: times to live mean nothing then",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::C7,
+        what: "a timer fires late, by up to two election timeouts",
+        gap: 0,
+    },
+];
+
 /// A moment of true time, in nanoseconds since the run began.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -91,6 +105,9 @@ pub const RATE_ERROR_PPM: u64 = quorate_core::time::RATE_ERROR_PER_MILLE * 1_000
 /// Tells the occasions of clocks that begin from those on which they change.
 pub const BEGINNING: u64 = 1 << 37;
 
+/// How wrong clocks are at most that nobody can rely on.
+const LOST_PPM: u64 = 50_000;
+
 const MILLION: u64 = 1_000_000;
 
 /// The longest step a clock has with these dials.
@@ -135,8 +152,11 @@ impl Clock {
         };
         let is_wrong = here.dials().on(Fault::C3);
         let is_wrong = here.strikes(Fault::C3, is_wrong);
-        let bound = here.dials().scale(Fault::C3, RATE_ERROR_PPM);
-        clock.change_rate(now, bound * u64::from(is_wrong), draw);
+        let is_lost = here.dials().on(Fault::C4);
+        let is_lost = here.strikes(Fault::C4, is_lost);
+        let bound = here.dials().scale(Fault::C3, RATE_ERROR_PPM) * u64::from(is_wrong)
+            + here.dials().scale(Fault::C4, LOST_PPM) * u64::from(is_lost);
+        clock.change_rate(now, bound, draw);
         clock
     }
 

@@ -5,7 +5,7 @@
 //! operations, and of what no sync covered keeps any subset of the sectors, some of them torn.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
@@ -81,12 +81,29 @@ pub const LATER: &[Kind] = &[Kind {
     gap: 0,
 }];
 
-/// What disks can do when they are read.
-pub const READS: &[Kind] = &[Kind {
-    fault: Fault::D10,
-    what: "what a snapshot is made of cannot be read",
-    gap: 0,
-}];
+/// What disks can do, at last.
+pub const LATEST: &[Kind] = &[
+    Kind {
+        fault: Fault::D10,
+        what: "what a snapshot is made of cannot be read",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::D9,
+        what: "a durable record of the log was never written: what was there before is there",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::D11,
+        what: "a sync fails: what it covered is dropped, and no later sync brings it back",
+        gap: 0,
+    },
+    Kind {
+        fault: Fault::D13,
+        what: "a crash loses names of files whose directory was not synced",
+        gap: 0,
+    },
+];
 
 /// What a crash never tears apart, unless D4 is on.
 pub const SECTOR: usize = 512;
@@ -171,6 +188,8 @@ struct Platter {
     synced_len: usize,
     /// The sectors no sync has covered: what they held before, and in what order they were written.
     volatile: BTreeMap<usize, (u64, Vec<u8>)>,
+    /// D11: those of them that no sync will cover, unless they are written again.
+    dropped: BTreeSet<usize>,
     writes: u64,
     /// What was written in one piece, is durable, and was not written over.
     records: Vec<Written>,
@@ -184,6 +203,8 @@ struct Written {
     /// When, among all that was written to the disk.
     number: u64,
     range: Range<usize>,
+    /// What was there before.
+    before: Rc<[u8]>,
 }
 
 /// A handle for the program.
@@ -222,9 +243,9 @@ impl Disk {
         self.full
     }
 
-    /// The node stops in the midst of `jobs`. Afterwards the program sees what survived, all of it
+    /// The node stops in the midst of `jobs`, and loses power or only its process. Afterwards the program sees what survived, all of it
     /// durable.
-    pub fn crash(&mut self, jobs: Vec<Job>, mut here: Here<'_>, draw: &mut Draw) {
+    pub fn crash(&mut self, jobs: Vec<Job>, power: bool, mut here: Here<'_>, draw: &mut Draw) {
         self.job.clear();
         for mut job in jobs {
             // Any prefix of what it was doing took place; mostly some of it.
@@ -232,7 +253,7 @@ impl Disk {
             job.truncate(done);
             self.complete(job);
         }
-        let mode = if here.allow(Fault::D3) {
+        let mode = if power && here.allow(Fault::D3) {
             for fault in [Fault::D3, Fault::D4, Fault::D5] {
                 if here.allow(fault) {
                     here.remember(fault);
@@ -240,8 +261,7 @@ impl Disk {
             }
             Loss::draw(&here, draw)
         } else {
-            // The machine goes on: the page cache is written out.
-            Loss::Nothing
+            Loss::Stays
         };
         self.media.crash(mode, &mut here, draw);
         self.view = View {
@@ -255,7 +275,30 @@ impl Disk {
         };
     }
 
-    /// D6, D7, D8: a durable record of the log is no longer what was written, on a disk whose node
+    /// D11: one of the syncs of this job fails, and its program ends there. The program after it
+    /// reads what was written, which is not durable, and will not be by a sync alone.
+    pub fn fail(&mut self, job: Job, draw: &mut Draw) {
+        self.job.clear();
+        let is_sync =
+            |operation: &Operation| matches!(operation, Operation::Sync(_) | Operation::SyncNames);
+        let syncs = job.iter().filter(|operation| is_sync(operation)).count();
+        let mut left = draw.place(syncs.max(1));
+        for operation in job {
+            if is_sync(&operation) && left == 0 {
+                if let Operation::Sync(inode) = operation
+                    && let Some(platter) = self.media.files.get_mut(&inode)
+                {
+                    platter.dropped.extend(platter.volatile.keys());
+                    platter.unsynced.clear();
+                }
+                return;
+            }
+            left -= usize::from(is_sync(&operation));
+            self.media.play(operation);
+        }
+    }
+
+    /// D6 to D9: a durable record of the log is no longer what was written, on a disk whose node
     /// is down. Never the last one: to lose that is to lose what nobody can miss (SIMULATION.md §3,
     /// the fault atlas). Whether there was one to damage.
     pub fn damage(&mut self, fault: Fault, draw: &mut Draw) -> bool {
@@ -265,12 +308,12 @@ impl Disk {
         };
         let segments = self.media.names.iter().filter(|(name, _)| in_log(name));
         let inodes: Vec<Inode> = segments.map(|(_, &inode)| inode).collect();
-        let mut records: Vec<(u64, Inode, Range<usize>)> = inodes
+        let mut records: Vec<(u64, Inode, Written)> = inodes
             .iter()
             .filter_map(|inode| Some((inode, self.media.files.get(inode)?)))
             .flat_map(|(&inode, platter)| {
                 let records = platter.records.iter();
-                records.map(move |record| (record.number, inode, record.range.clone()))
+                records.map(move |record| (record.number, inode, record.clone()))
             })
             .collect();
         records.sort_unstable_by_key(|&(number, ..)| number);
@@ -283,9 +326,9 @@ impl Disk {
             let from = if draw.percent(60) { recent } else { 0 };
             from + draw.place(records.len() - from)
         };
-        let (_, inode, range) = records[pick(draw)].clone();
+        let (_, inode, Written { range, before, .. }) = records[pick(draw)].clone();
         let (_, from, other) = records[pick(draw)].clone();
-        let other = self.media.files[&from].bytes[other].to_vec();
+        let other = self.media.files[&from].bytes[other.range].to_vec();
         let platter = self.media.files.get_mut(&inode).expect("it has records");
         let record = &mut platter.bytes[range];
         let length = other.len().min(record.len());
@@ -293,6 +336,8 @@ impl Disk {
             record[draw.place(record.len())] ^= 1 << draw.below(8);
         } else if fault == Fault::D8 && record[..length] != other[..length] {
             record[..length].copy_from_slice(&other[..length]);
+        } else if fault == Fault::D9 {
+            record.copy_from_slice(&before);
         } else {
             record.fill(0);
         }
@@ -401,6 +446,8 @@ impl Files for SimFiles {
 /// What a crash does to sectors that no sync has covered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loss {
+    /// The machine goes on: what its program wrote is written out, in its time.
+    Stays,
     /// All were written out just in time.
     Nothing,
     /// None were.
@@ -442,13 +489,17 @@ impl Media {
                 // A file that was removed meanwhile may be written to no more.
                 if let Some(platter) = self.files.get_mut(&inode) {
                     self.writes += 1;
+                    let before = Rc::from(&platter.bytes[offset..offset + bytes.len()]);
                     platter.write(offset, &bytes);
-                    platter.note(self.writes, offset, &bytes);
+                    platter.note(self.writes, offset, &bytes, before);
                 }
             }
             Operation::Sync(inode) => {
                 if let Some(platter) = self.files.get_mut(&inode) {
-                    platter.volatile.clear();
+                    let dropped = &platter.dropped;
+                    platter
+                        .volatile
+                        .retain(|sector, _| dropped.contains(sector));
                     let durable = std::mem::take(&mut platter.unsynced);
                     platter.records.extend(durable);
                     platter.synced_len = platter.bytes.len();
@@ -495,9 +546,17 @@ impl Media {
         // A journalling file system keeps the order of changes of names.
         let changes = std::mem::take(&mut self.volatile_names);
         let kept = match loss {
-            Loss::Nothing => changes.len(),
+            Loss::Stays | Loss::Nothing => changes.len(),
             Loss::All => 0,
             Loss::Tail | Loss::Some => draw.place(changes.len() + 1),
+        };
+        let kept = if here.strikes(
+            Fault::D13,
+            here.dials().on(Fault::D13) && kept < changes.len(),
+        ) {
+            kept
+        } else {
+            changes.len()
         };
         for change in changes.into_iter().take(kept) {
             self.rename(change);
@@ -515,6 +574,7 @@ impl Platter {
         for sector in offset / SECTOR..end.div_ceil(SECTOR) {
             let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.bytes.len());
             let before = &self.bytes[range];
+            self.dropped.remove(&sector);
             self.writes += 1;
             let order = self.writes;
             self.volatile
@@ -525,19 +585,30 @@ impl Platter {
     }
 
     /// Remembers a record that was written. Zeros only wipe.
-    fn note(&mut self, number: u64, offset: usize, bytes: &[u8]) {
+    fn note(&mut self, number: u64, offset: usize, bytes: &[u8], before: Rc<[u8]>) {
         let range = offset..offset + bytes.len();
         let apart = |old: &Written| old.range.end <= range.start || range.end <= old.range.start;
         self.records.retain(apart);
         self.unsynced.retain(apart);
         if bytes.iter().any(|&byte| byte != 0) {
-            self.unsynced.push(Written { number, range });
+            self.unsynced.push(Written {
+                number,
+                range,
+                before,
+            });
         }
     }
 
     fn crash(&mut self, loss: Loss, here: &mut Here<'_>, draw: &mut Draw) {
         self.unsynced.clear();
+        if loss == Loss::Stays {
+            self.volatile
+                .retain(|sector, _| self.dropped.contains(sector));
+            self.synced_len = self.bytes.len();
+            return;
+        }
         let volatile = std::mem::take(&mut self.volatile);
+        let dropped = std::mem::take(&mut self.dropped);
         let orders: Vec<_> = volatile.values().map(|(order, _)| *order).collect();
         // Of a tail, everything from some write on is lost.
         let mut sorted = orders.clone();
@@ -545,14 +616,16 @@ impl Platter {
         let lost_from = match loss {
             Loss::Tail if !sorted.is_empty() => sorted[draw.place(sorted.len())],
             Loss::All => 0,
-            Loss::Nothing | Loss::Tail | Loss::Some => u64::MAX,
+            Loss::Stays | Loss::Nothing | Loss::Tail | Loss::Some => u64::MAX,
         };
         let torn_at = lost_from;
         for (sector, (order, before)) in volatile {
             let start = sector * SECTOR;
             let lost = order >= lost_from || (loss == Loss::Some && draw.percent(50));
+            let lost = lost || dropped.contains(&sector);
             // The sector at which power failed may hold something of both.
             let torn = here.allow(Fault::D4)
+                && !dropped.contains(&sector)
                 && (order == torn_at || (loss == Loss::Some && draw.one_in(4)));
             if torn {
                 here.count(Fault::D4);
@@ -671,14 +744,14 @@ mod tests {
         disk.borrow_mut().complete(job);
         let mut draw = Seed::new(seed).draw(Purpose::DiskCrash, 0, 0);
         disk.borrow_mut()
-            .crash(Vec::new(), fates.at(Place::Node(0), 0), &mut draw);
+            .crash(Vec::new(), true, fates.at(Place::Node(0), 0), &mut draw);
         read(&files, "f").expect("its name is durable")
     }
 
     #[test]
     fn a_crash_keeps_whole_sectors_in_any_mixture() {
         let dials = Dials::off().with(&[(Fault::D3, 100), (Fault::D5, 100)]);
-        let mut mixtures = std::collections::BTreeSet::new();
+        let mut mixtures = BTreeSet::new();
         for seed in 0..200 {
             let bytes = crashed(seed, &dials);
             let sectors: Vec<u8> = bytes.chunks(SECTOR).map(|sector| sector[0]).collect();
@@ -706,7 +779,7 @@ mod tests {
 
     #[test]
     fn a_job_cut_short_took_place_up_to_some_operation() {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for seed in 0..100 {
             let disk = Rc::new(RefCell::new(Disk::default()));
             let mut files = SimFiles::new(disk.clone());
@@ -719,7 +792,7 @@ mod tests {
             let mut fates = Fates::of_chance(Dials::off().with(&[(Fault::D3, 100)]));
             let mut draw = Seed::new(seed).draw(Purpose::DiskCrash, 0, 0);
             disk.borrow_mut()
-                .crash(vec![job], fates.at(Place::Node(0), 0), &mut draw);
+                .crash(vec![job], true, fates.at(Place::Node(0), 0), &mut draw);
             seen.insert(read(&files, "f").ok());
         }
         let whole = [None, Some(vec![0]), Some(vec![1])];

@@ -80,6 +80,13 @@ pub const LATER: &[Kind] = &[Kind {
     gap: 8,
 }];
 
+/// What the network can do, at last.
+pub const LATEST: &[Kind] = &[Kind {
+    fault: Fault::N13,
+    what: "a byte of a message is flipped: it is refused, as QUIC refuses it, and read by nobody",
+    gap: 0,
+}];
+
 /// One packet: what the codec made of a message.
 pub type Packet = Arc<[u8]>;
 
@@ -177,6 +184,14 @@ impl Network {
         let is_lost = chance(&here, &mut draw, Fault::N2, 30);
         if here.strikes(Fault::N2, is_lost) {
             return Arrivals::default();
+        }
+        let mut spoils = self.seed.draw(Purpose::Spoil, name as u64, link.sent);
+        let is_spoiled = spoils.percent(here.dials().scale(Fault::N13, 10));
+        if here.strikes(Fault::N13, is_spoiled) {
+            return Arrivals {
+                spoiled: Some(spoils.next_u64()),
+                ..Arrivals::default()
+            };
         }
         while link.flying.front().is_some_and(|&arrival| arrival <= now) {
             link.flying.pop_front();
@@ -340,14 +355,27 @@ impl Network {
             | Fault::D7
             | Fault::D8
             | Fault::P7
-            | Fault::P9
+            | Fault::P10
             | Fault::M8
             | Fault::N11
             | Fault::D14
             | Fault::K2
             | Fault::K3
             | Fault::K9
-            | Fault::D10 => unreachable!("{fault} does not strike the network"),
+            | Fault::D10
+            | Fault::K1
+            | Fault::K4
+            | Fault::K5
+            | Fault::K6
+            | Fault::K7
+            | Fault::K8
+            | Fault::C4
+            | Fault::C7
+            | Fault::D9
+            | Fault::D11
+            | Fault::D13
+            | Fault::N13
+            | Fault::P8 => unreachable!("{fault} does not strike the network"),
         };
         self.cuts.push(Cut {
             fault,
@@ -481,6 +509,8 @@ pub struct Arrivals {
     len: usize,
     /// The transport notices that nothing arrives.
     pub noticed: bool,
+    /// N13: what arrives is refused; a number that says how it is spoiled.
+    pub spoiled: Option<u64>,
 }
 
 impl Arrivals {

@@ -93,7 +93,7 @@ pub struct Process {
     pub fuse: Option<u64>,
     /// P2: it crashes in the midst of its next write to the log.
     pub log_fuse: bool,
-    /// P9: it was asked to stop.
+    /// P10: it was asked to stop.
     pub stopping: bool,
     /// Requests taken in: they are numbered anew in each process.
     pub taken: u64,
@@ -151,6 +151,8 @@ pub struct Writing {
     pub writes: Vec<Write>,
     /// The disk was full before all of them were written.
     pub full: bool,
+    /// D11: its sync will fail.
+    pub fails: bool,
 }
 
 /// A snapshot that arrived, on its way to the disk.
@@ -228,7 +230,7 @@ impl Node {
 
     /// The process is gone, at once; of what it had not synced the disk keeps what it likes.
     /// Returns who waited for answers and for events.
-    pub fn crash(&mut self, here: Here<'_>, draw: &mut Draw) -> Waiting {
+    pub fn crash(&mut self, power: bool, here: Here<'_>, draw: &mut Draw) -> Waiting {
         self.impaired = self.is_impaired();
         let mut jobs = Vec::new();
         let mut waiting = Waiting::default();
@@ -260,7 +262,7 @@ impl Node {
         self.incarnation += 1;
         // Whoever starts it again has made room first.
         self.disk.borrow_mut().set_full(false);
-        self.disk.borrow_mut().crash(jobs, here, draw);
+        self.disk.borrow_mut().crash(jobs, power, here, draw);
         waiting
     }
 
@@ -285,7 +287,7 @@ impl Node {
         }
         let mut disk = self.disk.borrow().clone();
         disk.set_full(false);
-        disk.crash(jobs, here, draw);
+        disk.crash(jobs, true, here, draw);
         (Rc::new(RefCell::new(disk)), tables)
     }
 
@@ -382,11 +384,12 @@ impl Process {
             job,
             writes,
             full,
+            fails: false,
         });
         Ok(true)
     }
 
-    /// P9: everything begun is finished.
+    /// P10: everything begun is finished.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.stopping

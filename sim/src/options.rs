@@ -40,11 +40,13 @@ pub enum Profile {
     Snap,
     /// Disks that hang for long, on a network without fault.
     Stall,
+    /// Clocks that nobody can rely on: times to live mean nothing, all else still holds.
+    Drift,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Swarm,
         Self::Figure8,
         Self::TtlStorm,
@@ -56,6 +58,7 @@ impl Profile {
         Self::Lease,
         Self::Snap,
         Self::Stall,
+        Self::Drift,
     ];
 
     const fn name(self) -> &'static str {
@@ -71,6 +74,7 @@ impl Profile {
             Self::Lease => "lease",
             Self::Snap => "snap",
             Self::Stall => "stall",
+            Self::Drift => "drift",
         }
     }
 }
@@ -205,6 +209,8 @@ impl Options {
         };
         let log = log_bytes(run.profile, &mut draw(7));
         options.config.log_bytes_max = log.unwrap_or(options.config.log_bytes_max);
+        // C4 has a profile of its own.
+        options.dials.set(Fault::C4, 0);
         options.direct(&mut draw(6));
         options
     }
@@ -276,6 +282,11 @@ impl Options {
                     (Fault::P1, draw.between(0, 5)),
                     (Fault::K9, 100),
                 ]);
+            }
+            Profile::Drift => {
+                let drift = draw.between(10, 100);
+                let dials = self.dials.clone();
+                self.dials = dials.with(&[(Fault::C4, drift), (Fault::C6, 0)]);
             }
             Profile::LeaderKiller => {
                 self.members = *draw.pick(&[3, 5]);
@@ -349,6 +360,7 @@ fn log_bytes(profile: Profile, draw: &mut Draw) -> Option<usize> {
         | Profile::Tiny
         | Profile::LeaderKiller
         | Profile::Lease
+        | Profile::Drift
         | Profile::Stall => is_low.then_some(low),
     }
 }
@@ -367,6 +379,7 @@ fn waits(profile: Profile, draw: &mut Draw) -> u32 {
         | Profile::Tiny
         | Profile::LeaderKiller
         | Profile::Lease
+        | Profile::Drift
         | Profile::Stall => 1,
     }
 }
@@ -455,7 +468,7 @@ mod tests {
             assert!(all.iter().any(|options| options.members == members));
         }
         let on = |fault| all.iter().filter(|options| options.dials.on(fault)).count();
-        for kind in crate::fault::kinds() {
+        for kind in crate::fault::kinds().filter(|kind| kind.fault != Fault::C4) {
             assert!((60..140).contains(&on(kind.fault)), "{}", kind.fault);
         }
     }

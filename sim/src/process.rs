@@ -48,8 +48,8 @@ pub const LATER: &[Kind] = &[
         gap: 4,
     },
     Kind {
-        fault: Fault::P9,
-        what: "a node is stopped in order, and started again",
+        fault: Fault::P10,
+        what: "a node is stopped in order, and started again (not of SIMULATION.md)",
         gap: 12,
     },
     Kind {

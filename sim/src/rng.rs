@@ -48,6 +48,12 @@ pub enum Purpose {
     Snapshot = 17,
     /// What becomes of one request on its way, besides how long it takes.
     Request = 18,
+    /// How a message is spoiled.
+    Spoil = 19,
+    /// How late one timer fires.
+    Alarm = 20,
+    /// What one wish of a client is like, besides what it asks for.
+    Wish = 21,
 }
 
 /// The seed of a run.

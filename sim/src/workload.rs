@@ -117,7 +117,8 @@ impl Mix {
             | Profile::Powercut
             | Profile::Tiny
             | Profile::Snap
-            | Profile::Stall => {}
+            | Profile::Stall
+            | Profile::Drift => {}
         }
         Self {
             weights,
@@ -193,6 +194,48 @@ pub enum Wish {
         /// Ended after the first event.
         once: bool,
     },
+}
+
+/// Values that are longer than this are K8's.
+const VALUE_BYTES_MAX: usize = 30;
+
+impl Wish {
+    /// K8: makes what it writes longer by so many bytes, if it writes anything.
+    pub fn swell(&mut self, bytes: usize) {
+        let Self::Write(command) = self else {
+            return;
+        };
+        if let Some(value) = value_of(&mut Arc::make_mut(command).operation) {
+            let mut long = value.to_vec();
+            long.push(b' ');
+            long.resize(VALUE_BYTES_MAX + 1 + bytes, b'x');
+            *value = Value::new(&long);
+        }
+    }
+
+    /// K8: whether it writes such a value.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        let Self::Write(command) = self else {
+            return false;
+        };
+        let mut operation = command.operation.clone();
+        value_of(&mut operation).is_some_and(|value| value.len() > VALUE_BYTES_MAX)
+    }
+}
+
+fn value_of(operation: &mut Operation) -> Option<&mut Value> {
+    match operation {
+        Operation::Put(Put {
+            content: Content::Value(value),
+            ..
+        }) => Some(value),
+        Operation::Append(append) => append.value.as_mut(),
+        Operation::Put(_)
+        | Operation::Delete(_)
+        | Operation::Configure(_)
+        | Operation::Publish(_) => None,
+    }
 }
 
 /// What a client remembers of the answers it got.

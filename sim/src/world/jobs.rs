@@ -32,6 +32,7 @@ impl World {
                 let job = node.jobs;
                 let burns = std::mem::take(&mut process.log_fuse);
                 let latency = self.disk_latency(seat, Pace::sync_latency);
+                self.may_fail(seat, job);
                 if burns {
                     // P2: in the midst of a write.
                     let mut draw =
@@ -57,6 +58,22 @@ impl World {
         }
     }
 
+    /// D11: whether the sync of this job will fail.
+    fn may_fail(&mut self, seat: usize, job: u64) {
+        let failing = self.fates.dials.scale(Fault::D11, 100);
+        let mut draw = self
+            .seed
+            .draw(Purpose::DiskLatency, (1 << 32) | seat as u64, job);
+        let fails = failing > 0 && draw.below(20_000) < failing;
+        let fails = self
+            .fates
+            .strikes(Fault::D11, Place::Node(seat), job, fails);
+        let process = self.nodes[seat].process_mut();
+        if let Some(writing) = process.and_then(|process| process.writing.as_mut()) {
+            writing.fails = fails;
+        }
+    }
+
     pub(super) fn log_done(&mut self, seat: usize, incarnation: u64, job: u64) -> Verdict {
         if !self.is(seat, incarnation) {
             return Ok(());
@@ -68,6 +85,14 @@ impl World {
         let Some(writing) = process.writing.take_if(|writing| writing.number == job) else {
             return Ok(());
         };
+        if writing.fails {
+            let mut draw = self
+                .seed
+                .draw(Purpose::DiskLatency, (1 << 33) | seat as u64, job);
+            disk.borrow_mut().fail(writing.job, &mut draw);
+            self.gives_up(seat);
+            return Ok(());
+        }
         disk.borrow_mut().complete(writing.job);
         let changed = writing.full != process.disk_full;
         process.disk_full = writing.full;

@@ -94,15 +94,22 @@ impl World {
 
     /// Crashes a node, which starts again after `downtime`, if at all.
     pub(crate) fn crash(&mut self, seat: usize, downtime: Option<Duration>) {
+        self.end_process(seat, true, downtime);
+    }
+
+    /// Ends a process; its machine loses power, or goes on.
+    fn end_process(&mut self, seat: usize, power: bool, downtime: Option<Duration>) {
         let incarnation = self.nodes[seat].incarnation;
         let mut draw = self.seed.draw(Purpose::DiskCrash, seat as u64, incarnation);
         self.log.line(self.now, self.trace.steps(), &[seat], || {
             format!("n{seat} crashes")
         });
         let node = &mut self.nodes[seat];
-        let Waiting { callers, watchers } =
-            node.crash(self.fates.at(Place::Node(seat), incarnation), &mut draw);
-        self.damage(seat, incarnation);
+        let here = self.fates.at(Place::Node(seat), incarnation);
+        let Waiting { callers, watchers } = node.crash(power, here, &mut draw);
+        if power {
+            self.damage(seat, incarnation);
+        }
         let node = &mut self.nodes[seat];
         node.paused_until = Time(0);
         self.trace
@@ -140,10 +147,10 @@ impl World {
         }
     }
 
-    /// D6, D7, D8: what a node that is down finds on its disk when it comes back. A majority is
+    /// D6 to D9: what a node that is down finds on its disk when it comes back. A majority is
     /// spared, so that what is committed is somewhere.
     fn damage(&mut self, seat: usize, incarnation: u64) {
-        for fault in [Fault::D6, Fault::D7, Fault::D8] {
+        for fault in [Fault::D6, Fault::D7, Fault::D8, Fault::D9] {
             let others = self.nodes.iter().enumerate();
             let impaired = others.filter(|(other, node)| *other != seat && node.is_impaired());
             let most = (self.nodes.len() - 1) / 2;
@@ -162,6 +169,16 @@ impl World {
                 }
             }
         }
+    }
+
+    /// D11: a write or its sync failed, and the process ends at once, as it must.
+    pub(super) fn gives_up(&mut self, seat: usize) {
+        let incarnation = self.nodes[seat].incarnation;
+        let mut draw = self
+            .seed
+            .draw(Purpose::Fault, (1 << 38) | seat as u64, incarnation);
+        let downtime = process::downtime(self.options.unit(), &mut draw);
+        self.end_process(seat, false, Some(downtime));
     }
 
     pub(super) fn crash_for_a_while(&mut self, seat: usize) {

@@ -9,12 +9,14 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::World;
 use crate::check::{Verdict, Violation};
-use crate::clock::Time;
+use crate::clock::{Time, nanos};
 use crate::disk::Pace;
 use crate::event::Event;
+use crate::fates::Place;
 use crate::fault::Fault;
 use crate::network::Packet;
 use crate::node::{Caller, Life, LogTask};
+use crate::rng::Purpose;
 
 impl World {
     pub(super) fn deliver(
@@ -160,7 +162,7 @@ impl World {
         })
     }
 
-    /// P9: whoever was asked to stop and is done has told everybody, and goes.
+    /// P10: whoever was asked to stop and is done has told everybody, and goes.
     fn maybe_stop(&mut self, seat: usize) -> Verdict {
         let Some(process) = self.nodes[seat].process() else {
             return Ok(());
@@ -293,6 +295,10 @@ impl World {
                 },
             );
         }
+        if let Some(how) = arrivals.spoiled {
+            // Whatever it is taken for, nobody ever sees it: only that reading it ends.
+            let _ = decode_message(&spoiled(&packet, how));
+        }
         if arrivals.noticed {
             let at = self.now + Duration::from_millis(5);
             self.queue.push(
@@ -321,8 +327,25 @@ impl World {
             *number += 1;
             *set = Some(at);
             let number = (node.incarnation << 32) | *number;
+            let at = self.oversleep(seat, number, at);
             self.queue.push(at, Event::Alarm { seat, number });
         }
+    }
+
+    /// C7: when the timer of this number fires, which should at `due`.
+    fn oversleep(&mut self, seat: usize, number: u64, due: Time) -> Time {
+        let mut draw = self.seed.draw(Purpose::Alarm, seat as u64, number);
+        let is_late = draw.percent(self.fates.dials.scale(Fault::C7, 20));
+        if !self
+            .fates
+            .strikes(Fault::C7, Place::Node(seat), number, is_late)
+        {
+            return due;
+        }
+        let unit = nanos(self.options.unit());
+        let late = due + Duration::from_nanos(draw.skewed(unit / 8).min(2 * unit));
+        self.watchdog.oversleeps(seat, late);
+        late
     }
 
     pub(super) fn alarm(&mut self, seat: usize, number: u64) -> Verdict {
@@ -339,6 +362,16 @@ impl World {
 }
 
 const TIMEOUT_NOW: u8 = 6;
+
+/// N13: a packet with one bit flipped.
+fn spoiled(packet: &[u8], how: u64) -> Vec<u8> {
+    let mut bytes = packet.to_vec();
+    let place = usize::try_from(how >> 3).unwrap_or(0) % bytes.len().max(1);
+    if let Some(byte) = bytes.get_mut(place) {
+        *byte ^= 1 << (how & 7);
+    }
+    bytes
+}
 
 /// The kind of a message, as N12 tells them apart.
 pub(super) fn kind_of(body: &MessageBody) -> u8 {

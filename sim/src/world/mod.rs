@@ -23,6 +23,7 @@ use quorate_core::store::{ClientRequest, Command, Operation, Path};
 use quorate_core::wal::WalLimits;
 use quorate_core::{BirthRecord, Input, NodeId};
 
+use crate::birth::Founded;
 use crate::check::linearizability::Asked;
 use crate::check::{Checks, Verdict, Violation};
 use crate::client::Client;
@@ -184,6 +185,9 @@ impl World {
             birth,
             options,
         };
+        if world.options.dials.on(Fault::C4) {
+            world.checks.distrust_clocks();
+        }
         world.begin();
         world
     }
@@ -195,10 +199,12 @@ impl World {
     pub fn run(&mut self, until: Option<u64>) -> Verdict {
         if self.trace.steps() == 0 {
             let births = self.options.births;
-            let (events, verdict) = match births {
+            let (founded, verdict) = match births {
                 true => crate::birth::found(self.seed),
-                false => (0, Ok(())),
+                false => (Founded::default(), Ok(())),
             };
+            let events = founded.events;
+            (0..founded.returned).for_each(|_| self.fates.count(Fault::P8));
             self.trace.event(self.now, 105, 0, events);
             if self.checks.are_on() {
                 verdict?;

@@ -23,6 +23,12 @@ impl World {
             return Ok(());
         };
         self.issued += 1;
+        if wanted.is_slow() {
+            self.fates.count(Fault::K5);
+        }
+        if wanted.wish.is_large() {
+            self.fates.count(Fault::K8);
+        }
         if let Some(begun) = &mut self.begun {
             begun.push(PlannedOperation {
                 at: self.now,
@@ -122,12 +128,15 @@ impl World {
             Some(_) => 1,
             None => self.options.waits,
         };
-        self.time_out(
-            at + self.options.patience * waits,
-            client,
-            operation,
-            attempt,
-        );
+        let mut patience = self.options.patience * waits;
+        let mut draw = self
+            .seed
+            .draw(Purpose::Request, operation, (1 << 32) | attempt);
+        let gives_up = !probes && draw.percent(self.fates.dials.scale(Fault::K1, 30));
+        if self.fates.strikes(Fault::K1, place, attempt, gives_up) {
+            patience = Duration::from_nanos(draw.below(nanos(self.options.unit()) / 8));
+        }
+        self.time_out(at + patience, client, operation, attempt);
     }
 
     fn time_out(&mut self, at: Time, client: usize, operation: u64, attempt: u64) {
@@ -370,7 +379,7 @@ impl World {
         Ok(())
     }
 
-    fn schedule_begin(&mut self, client: usize) {
+    pub(super) fn schedule_begin(&mut self, client: usize) {
         if let Some(script) = &self.script {
             let left = script.operations.get(&client);
             if let Some(next) = left.and_then(VecDeque::front) {

@@ -8,7 +8,8 @@ use super::World;
 use crate::check::Verdict;
 use crate::client::Read;
 use crate::event::Event;
-use crate::rng::Purpose;
+use crate::fault::Fault;
+use crate::rng::{Draw, Purpose};
 use crate::words;
 
 impl World {
@@ -131,5 +132,61 @@ impl World {
             self.checks.streams.forgets(stream);
         }
         Ok(())
+    }
+
+    /// K4, K6, K7: what befalls clients.
+    pub(super) fn strike_clients(&mut self, fault: Fault, draw: &mut Draw) -> Verdict {
+        let client = draw.place(self.options.clients);
+        let (clients, slowest) = if fault == Fault::K7 {
+            (0..self.options.clients, 20)
+        } else {
+            (client..client + 1, 500)
+        };
+        for client in clients {
+            let streams: Vec<u64> = self.clients[client].streams.keys().copied().collect();
+            let one = draw.place(streams.len().max(1));
+            for (place, &stream) in streams.iter().enumerate() {
+                if fault != Fault::K6 || place == one {
+                    self.cut_stream(client, stream)?;
+                    let at = self.now + Duration::from_millis(draw.between(1, slowest));
+                    self.queue.push(at, Event::Open { client, stream });
+                }
+            }
+        }
+        if fault == Fault::K4 {
+            self.dies(client);
+        }
+        Ok(())
+    }
+
+    /// A client's connection is gone, and the node that served its stream notices.
+    fn cut_stream(&mut self, client: usize, stream: u64) -> Verdict {
+        let state = self.clients[client].streams.get_mut(&stream);
+        let Some((watch, seat)) = state.and_then(|state| state.open.take()) else {
+            return Ok(());
+        };
+        self.checks.streams.drops(watch);
+        let process = self.nodes[seat].process_mut();
+        if process.is_some_and(|process| process.watches.remove(&watch).is_some()) {
+            self.absorb(seat, Input::Unwatch { watch });
+            if self.nodes[seat].paused_until <= self.now {
+                return self.take_turn(seat);
+            }
+        }
+        Ok(())
+    }
+
+    /// K4: a client dies, and another takes its place.
+    fn dies(&mut self, client: usize) {
+        let streams = std::mem::take(&mut self.clients[client].streams);
+        for stream in streams.into_keys() {
+            self.checks.streams.forgets(stream);
+        }
+        let pending = self.clients[client].pending.take();
+        self.clients[client].dies();
+        if let Some(pending) = pending {
+            self.checks.witness.closes(pending.operation);
+            self.schedule_begin(client);
+        }
     }
 }

@@ -113,7 +113,7 @@ impl World {
                 self.fates.note(fault, Place::Node(seat), count);
                 return self.stranger(seat, &mut draw);
             }
-            Fault::P9 if hears(self, seat) => {
+            Fault::P10 if hears(self, seat) => {
                 let incarnation = self.nodes[seat].incarnation;
                 let Some(process) = self.nodes[seat].process_mut() else {
                     return Ok(());
@@ -126,7 +126,7 @@ impl World {
                     return self.input(seat, Input::Shutdown);
                 }
             }
-            Fault::P1 | Fault::P5 | Fault::P7 | Fault::P9 => {}
+            Fault::P1 | Fault::P5 | Fault::P7 | Fault::P10 => {}
             Fault::M8 => {
                 let to = self.nodes[seat].id;
                 if let Some(leader) = self.leader().filter(|&seat| hears(self, seat)) {
@@ -171,6 +171,10 @@ impl World {
                 return self.reset_transfers(seat, other);
             }
             Fault::N11 => {}
+            Fault::K4 | Fault::K6 | Fault::K7 => {
+                self.fates.note(fault, Place::Cluster, count);
+                return self.strike_clients(fault, &mut draw);
+            }
             Fault::N6 | Fault::N7 | Fault::N8 | Fault::N9 | Fault::N12 | Fault::N14 => {
                 if self.nodes.len() > 1 {
                     let node = self.network.strike(fault, self.now, victim, &mut draw);
@@ -199,7 +203,17 @@ impl World {
             | Fault::K2
             | Fault::K3
             | Fault::K9
-            | Fault::D10 => unreachable!("{fault} does not strike now and then"),
+            | Fault::D10
+            | Fault::K1
+            | Fault::K5
+            | Fault::K8
+            | Fault::C4
+            | Fault::C7
+            | Fault::D9
+            | Fault::D11
+            | Fault::D13
+            | Fault::N13
+            | Fault::P8 => unreachable!("{fault} does not strike now and then"),
         }
         Ok(())
     }

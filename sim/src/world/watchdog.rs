@@ -51,6 +51,12 @@ impl Watchdog {
         self.seats[seat].heard[from] = now;
     }
 
+    /// C7: a timer of `seat` fires late.
+    pub(super) fn oversleeps(&mut self, seat: usize, until: Time) {
+        let still = &mut self.seats[seat].still;
+        *still = (*still).max(until);
+    }
+
     /// A process starts.
     pub(super) fn starts(&mut self, seat: usize) {
         self.seats[seat].leads = None;
@@ -144,6 +150,12 @@ fn disturbances(counters: &Counters) -> u64 {
         Fault::K2,
         Fault::K3,
         Fault::K9,
+        Fault::K1,
+        Fault::K4,
+        Fault::K5,
+        Fault::K6,
+        Fault::K7,
+        Fault::K8,
         Fault::N3,
     ];
     let harmless: u64 = harmless.iter().map(|&fault| counters.of(fault)).sum();
