@@ -4,6 +4,7 @@ mod checkpoint;
 mod expiry;
 mod forward;
 mod leader;
+mod queues;
 mod requests;
 mod rounds;
 mod shutdown;
@@ -16,6 +17,7 @@ use alloc::vec::Vec;
 use checkpoint::Schedule;
 use expiry::Expiry;
 use forward::{Fate, Forwards};
+pub use queues::Queues;
 use requests::{Proposal, Requests};
 use rounds::Rounds;
 
@@ -300,6 +302,12 @@ impl Replica {
     #[must_use]
     pub const fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    /// This member's watches: for the simulator's checks.
+    #[must_use]
+    pub const fn watches(&self) -> &Watches {
+        &self.watches
     }
 
     /// Writes without an answer.
