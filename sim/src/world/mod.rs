@@ -122,7 +122,7 @@ impl World {
                 checks,
                 birth.configuration(),
                 grain(&options.dials),
-                2 * options.config.election_timeout,
+                options.config.clone(),
             ),
             counters: Counters::default(),
             issued: 0,
