@@ -111,5 +111,5 @@ pub use ids::{
 };
 pub use input::Input;
 pub use output::{EndReason, HardState, Output, PeerFault, RequestError, Write};
-pub use replica::{Opening, Replica};
+pub use replica::{Opening, Queues, Replica};
 pub use time::{ClusterTime, Duration, Instant};

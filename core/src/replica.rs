@@ -4,6 +4,7 @@ mod checkpoint;
 mod expiry;
 mod forward;
 mod leader;
+mod queues;
 mod requests;
 mod rounds;
 mod shutdown;
@@ -16,6 +17,7 @@ use alloc::vec::Vec;
 use checkpoint::Schedule;
 use expiry::Expiry;
 use forward::{Fate, Forwards};
+pub use queues::Queues;
 use requests::{Proposal, Requests};
 use rounds::Rounds;
 
@@ -29,7 +31,7 @@ use crate::rng::Rng;
 use crate::store::{
     Body, Consistency, Header, Query, Response, Store, StoreError, WatchOutput, Watches,
 };
-use crate::time::Instant;
+use crate::time::{ClusterTime, Instant};
 
 /// What a member starts from: what recovery found on its disk.
 #[derive(Clone, Debug)]
@@ -82,6 +84,8 @@ pub struct Replica {
     checkpointed: LogId,
     /// The log on disk begins here.
     trimmed: Index,
+    /// Cluster time as it was last shown: what is left of a time to live never rises.
+    shown: ClusterTime,
     stopping: bool,
     /// While stopping: what is open is waited for until then. `None` once that is over.
     drain_until: Option<Instant>,
@@ -154,6 +158,7 @@ impl Replica {
             requests: Requests::default(),
             checkpointed: store.applied(),
             trimmed: log_start.index.next(),
+            shown: ClusterTime::ZERO,
             stopping: false,
             outbox: VecDeque::new(),
             config,
@@ -300,6 +305,12 @@ impl Replica {
     #[must_use]
     pub const fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    /// This member's watches: for the simulator's checks.
+    #[must_use]
+    pub const fn watches(&self) -> &Watches {
+        &self.watches
     }
 
     /// Writes without an answer.
@@ -591,13 +602,16 @@ impl Replica {
         opening.unwrap_or_else(|| self.header(now))
     }
 
-    fn header(&self, now: Instant) -> Header {
+    fn header(&mut self, now: Instant) -> Header {
+        // The estimate falls where an entry took longer on its way than the one before it.
+        let estimate = self.raft.cluster_time(now).max(self.store.clock());
+        self.shown = self.shown.max(estimate);
         Header {
             member: self.raft.id(),
             term: self.raft.hard_state().term,
             applied: self.store.applied(),
             revision: self.store.revision(),
-            now: self.raft.cluster_time(now).max(self.store.clock()),
+            now: self.shown,
         }
     }
 }

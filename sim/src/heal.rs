@@ -8,9 +8,10 @@ use quorate_core::store::{
 };
 use quorate_core::{Revision, Term};
 
+use crate::check::bounds::Quiet;
 use crate::check::linearizability::Asked;
 use crate::check::ttl::Working;
-use crate::check::{Verdict, Violation};
+use crate::check::{Verdict, liveness};
 use crate::clock::Time;
 use crate::event::Event;
 use crate::fault::Fault;
@@ -27,6 +28,8 @@ const PROBES: u64 = 5;
 pub struct Heal {
     /// A majority that is without faults from now on.
     core: Vec<usize>,
+    /// When chaos ended.
+    begun: Time,
     stage: Stage,
     /// When the stage began.
     since: Time,
@@ -39,6 +42,8 @@ pub struct Heal {
     apart: Vec<(usize, u64, Term)>,
     /// The core's stores were seen to be equal.
     equal: bool,
+    /// What had been said when nobody had anything left to ask.
+    quiet: Option<Quiet>,
     /// So many probes were answered.
     probes: u64,
 }
@@ -53,6 +58,13 @@ enum Stage {
     Settle,
     /// The others are healed, too.
     Rest,
+}
+
+impl Heal {
+    /// Whether what was sent then was sent in chaos.
+    pub(crate) fn is_late(&self, sent: Time) -> bool {
+        sent < self.begun
+    }
 }
 
 impl World {
@@ -115,6 +127,7 @@ impl World {
         self.lose_patience();
         self.heal = Some(Heal {
             core,
+            begun: self.now,
             stage: Stage::Elect,
             since: self.now,
             backlog: Duration::ZERO,
@@ -122,6 +135,7 @@ impl World {
             working: None,
             apart: Vec::new(),
             equal: false,
+            quiet: None,
             probes: 0,
         });
         self.queue.push(self.now, Event::Tick);
@@ -189,35 +203,26 @@ impl World {
             .all(|&seat| self.nodes[seat].process().is_some());
         // One that was cut off until now may be about to notice and step down.
         let settled = running && waited >= unit;
-        if settled && let Some(leader) = self.leader_of(&heal.core) {
-            heal.leader = Some(leader);
-            heal.working = Some(Working {
-                since: self.now,
-                clock: self.checks.model.clock(),
-                // 2 h + 2 E, the probe's first turn, and one commit; and what was answered late is
-                // held back by as much.
-                slack: unit * 3
-                    + self.options.config.election_timeout * 2
-                    + self.options.config.expiry_interval * 2
-                    + self.backlog(&heal.core),
-            });
-            heal.apart = self.apart(&heal.core);
-            let leader = leader.1;
-            self.advance(heal, Stage::Write);
-            self.probe(heal, leader);
+        let leader = self.leader_of(&heal.core).filter(|_| settled);
+        liveness::elected(&heal.core, leader, waited, unit, || self.states(&heal.core))?;
+        let Some(leader) = leader else {
             return Ok(());
-        }
-        // Recovery and whatever its disk was busy with come on top of V1's ten.
-        late(
-            "V1",
-            waited,
-            unit * 12 + Duration::from_secs(35),
-            &heal.core,
-            || {
-                let states: Vec<_> = heal.core.iter().map(|&seat| self.state(seat)).collect();
-                format!("no leader in the core: {states:?}")
-            },
-        )
+        };
+        heal.leader = Some(leader);
+        heal.working = Some(Working {
+            since: self.now,
+            clock: self.checks.model.clock(),
+            // 2 h + 2 E, the probe's first turn, and one commit; and what was answered late is held
+            // back by as much.
+            slack: unit * 3
+                + self.options.config.election_timeout * 2
+                + self.options.config.expiry_interval * 2
+                + self.backlog(&heal.core),
+        });
+        heal.apart = self.apart(&heal.core);
+        self.advance(heal, Stage::Write);
+        self.probe(heal, leader.1);
+        Ok(())
     }
 
     fn fresh_write(&mut self, heal: &mut Heal, waited: Duration) -> Verdict {
@@ -231,10 +236,9 @@ impl World {
             self.probe(heal, leader);
         }
         let unit = self.options.unit();
-        late("V3", waited, unit * 3 + heal.backlog, &heal.core, || {
-            let states: Vec<_> = heal.core.iter().map(|&seat| self.state(seat)).collect();
+        liveness::served(&heal.core, waited, unit, heal.backlog, || {
             let probe = self.clients[self.options.clients].pending.as_ref();
-            format!("{probe:?} is not answered: {states:?}")
+            format!("{probe:?} is not answered: {}", self.states(&heal.core))
         })
     }
 
@@ -278,25 +282,20 @@ impl World {
     fn settle(&mut self, heal: &mut Heal, waited: Duration) -> Verdict {
         let unit = self.options.unit();
         heal.equal |= self.equal(&heal.core);
-        if let (Some((term, leader)), Some((now_term, now_leader))) =
-            (heal.leader, self.leader_of(&heal.core))
-            && (now_term.0 > term.0 + 2 || (now_term, now_leader) != (term, leader))
-        {
-            let what = format!(
-                "n{leader} led in term {term}; without a fault n{now_leader} leads in {now_term}"
-            );
-            return Err(Violation::new("V2", &heal.core, what));
+        liveness::steady(&heal.core, heal.leader, self.leader_of(&heal.core))?;
+        if waited >= unit * 10 + heal.backlog && heal.quiet.is_none() {
+            heal.quiet = self.quiet_begins(&heal.core);
         }
         if waited < unit * 20 + heal.backlog {
             return Ok(());
         }
-        if self.leader_of(&heal.core).is_none() {
-            let what = "the core has no leader any more".to_owned();
-            return Err(Violation::new("V2", &heal.core, what));
-        }
-        self.must_be_equal(heal, "V4")?;
+        liveness::still_led(&heal.core, self.leader_of(&heal.core))?;
+        let states = || self.states(&heal.core);
+        liveness::converged("V4", &heal.core, heal.equal, states)?;
         self.nothing_overdue(heal)?;
-        self.nobody_campaigns_alone(heal)?;
+        let led = heal.leader.map_or(Term::default(), |(term, _)| term);
+        liveness::stays_apart(&heal.apart, &self.apart(&heal.core), led)?;
+        self.was_quiet(heal)?;
         if heal.core.len() == self.nodes.len() {
             return self.end(heal);
         }
@@ -318,14 +317,12 @@ impl World {
         if waited < self.options.unit() * 20 + heal.backlog {
             return Ok(());
         }
-        self.must_be_equal(heal, "V9")?;
+        let states = || self.states(&heal.core);
+        liveness::converged("V9", &heal.core, heal.equal, states)?;
         for (seat, node) in self.nodes.iter().enumerate() {
-            let raft = node.process().map(|process| process.replica.raft());
-            let owes = raft.and_then(|raft| raft.repairing().filter(|o| *o <= raft.last().index));
-            // What it held beyond that was committed by nobody: it is whole when the log has grown.
-            if let Some(owes) = owes {
-                let what = format!("n{seat} still owes {owes}: {}", self.state(seat));
-                return Err(Violation::new("V9", &[seat], what));
+            if let Some(process) = node.process() {
+                let raft = process.replica.raft();
+                liveness::repaired(seat, raft.repairing(), raft.last().index)?;
             }
         }
         self.end(heal)
@@ -333,27 +330,14 @@ impl World {
 
     /// V5, V6, and a last look at everything.
     fn end(&mut self, heal: &Heal) -> Verdict {
-        for client in &self.clients {
-            if let Some(pending) = &client.pending {
-                let what = format!("client {} still waits: {pending:?}", client.number);
-                return Err(Violation::new("V5", &[pending.seat], what));
-            }
-        }
-        for (seat, node) in self.nodes.iter().enumerate() {
-            let mut open = node.process().into_iter().flat_map(|p| &p.requests);
-            if let Some((request, caller)) = open.next() {
-                let what = format!("n{seat} has never answered {request} of {caller:?}");
-                return Err(Violation::new("V5", &[seat], what));
-            }
-        }
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        liveness::answered(self.still_waits(&all))?;
         if self.checks.are_on() {
-            if let Some((watch, seat)) = self.checks.streams.behind(&self.checks.model) {
-                let what = format!("{watch} at n{seat} has not been given everything");
-                return Err(Violation::new("V6", &[seat], what));
-            }
+            liveness::told(self.checks.streams.behind(&self.checks.model))?;
             for (seat, node) in self.nodes.iter().enumerate() {
                 if let Some(process) = node.process() {
                     self.checks.holds_everything(seat, &process.replica)?;
+                    self.look_at_files(seat)?;
                 }
             }
         }
@@ -382,32 +366,38 @@ impl World {
         running.collect()
     }
 
-    /// Who cannot hear or cannot be heard asks in vain, and so stays in its term (thesis §9.6):
-    /// else it would depose the leader when it is back.
-    fn nobody_campaigns_alone(&self, heal: &Heal) -> Verdict {
-        let led = heal.leader.map_or(Term::default(), |(term, _)| term);
-        for (seat, incarnation, term) in self.apart(&heal.core) {
-            let before = heal
-                .apart
-                .iter()
-                .find(|was| (was.0, was.1) == (seat, incarnation));
-            // What was on its way to it when it was cut off may let it campaign once.
-            if let Some(&(_, _, before)) = before.filter(|was| term > was.2.max(led).next()) {
-                let what = format!("n{seat}, cut off, went from term {before} to {term}");
-                return Err(Violation::new("V2", &[seat], what));
-            }
-        }
-        Ok(())
+    /// Who has not got an answer of one of `seats`: a client, or somebody whose request it took in.
+    fn still_waits(&self, seats: &[usize]) -> Option<(usize, String)> {
+        let mut clients = self.clients.iter();
+        let client = clients.find_map(|client| {
+            let pending = client
+                .pending
+                .as_ref()
+                .filter(|p| seats.contains(&p.seat))?;
+            let what = format!("client {} waits for {pending:?}", client.number);
+            Some((pending.seat, what))
+        });
+        client.or_else(|| {
+            seats.iter().find_map(|&seat| {
+                let process = self.nodes[seat].process()?;
+                let (request, caller) = process.requests.first_key_value()?;
+                Some((seat, format!("n{seat} has {request} of {caller:?}")))
+            })
+        })
     }
 
-    /// They were seen equal, or it is a violation.
-    fn must_be_equal(&self, heal: &Heal, id: &'static str) -> Verdict {
-        if heal.equal {
-            return Ok(());
+    /// B6: from now on the core has nothing to do but what falls due; `None` where a client still
+    /// waits.
+    fn quiet_begins(&self, core: &[usize]) -> Option<Quiet> {
+        let is_quiet = self.checks.are_on() && self.still_waits(core).is_none();
+        is_quiet.then(|| self.checks.quiet(self.now, core))
+    }
+
+    fn was_quiet(&self, heal: &Heal) -> Verdict {
+        match &heal.quiet {
+            Some(quiet) => self.checks.was_quiet(self.now, &heal.core, quiet),
+            None => Ok(()),
         }
-        let states: Vec<_> = heal.core.iter().map(|&seat| self.state(seat)).collect();
-        let what = format!("they are not equal after 20 E: {states:?}");
-        Err(Violation::new(id, &heal.core, what))
     }
 
     fn advance(&self, heal: &mut Heal, stage: Stage) {
@@ -439,14 +429,14 @@ impl World {
     }
 
     fn equal(&self, core: &[usize]) -> bool {
-        let shown = |seat: usize| {
+        let shown = |&seat: &usize| {
             let replica = &self.nodes[seat].process()?.replica;
             let raft = replica.raft();
             let store = replica.store();
             Some((store.applied(), store.hash(), raft.last()))
         };
-        let first = shown(core[0]);
-        first.is_some() && core.iter().all(|&seat| shown(seat) == first)
+        let shown: Vec<_> = core.iter().map(shown).collect();
+        liveness::are_equal(&shown)
     }
 
     /// What a cluster with the smallest limits takes to work through what is left, an entry at a
@@ -481,27 +471,15 @@ impl World {
         }
     }
 
+    fn states(&self, seats: &[usize]) -> String {
+        let states: Vec<_> = seats.iter().map(|&seat| self.state(seat)).collect();
+        format!("{states:?}")
+    }
+
     fn state(&self, seat: usize) -> String {
         match self.nodes[seat].process() {
             None => format!("n{seat} down"),
             Some(process) => format!("n{seat}: {}", process.replica.raft()),
         }
     }
-}
-
-fn late(
-    id: &'static str,
-    waited: Duration,
-    limit: Duration,
-    nodes: &[usize],
-    what: impl FnOnce() -> String,
-) -> Verdict {
-    if waited <= limit {
-        return Ok(());
-    }
-    Err(Violation::new(
-        id,
-        nodes,
-        format!("after {waited:?}: {}", what()),
-    ))
 }

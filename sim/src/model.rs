@@ -210,6 +210,19 @@ impl Model {
         versions[..after].last()?.1.as_ref()
     }
 
+    /// What was at `path` at any time, oldest first.
+    pub fn versions(&self, path: &Path) -> impl Iterator<Item = &Node> {
+        let versions = self.versions.get(path).into_iter().flatten();
+        versions.filter_map(|(_, node)| node.as_ref())
+    }
+
+    /// What was ever below `path` and is not there after the entry at `at`.
+    pub fn gone_below(&self, at: Index, path: &Path) -> impl Iterator<Item = &Path> {
+        let paths = self.versions.range(path.clone()..).map(|(other, _)| other);
+        let inside = paths.filter(move |other| below(other, path).is_some());
+        inside.filter(move |other| self.node_at(at, other).is_none())
+    }
+
     /// All that lives for a limited time now.
     pub fn leased(&self) -> impl Iterator<Item = (&Path, &Node, Lease)> {
         self.versions.iter().filter_map(|(path, versions)| {
@@ -751,7 +764,7 @@ fn check_compare(compare: &Compare, old: &Node) -> Result<(), Refusal> {
 }
 
 /// The names on the way from `ancestor` to `path`, if it is below it.
-fn below<'a>(path: &'a Path, ancestor: &Path) -> Option<&'a [u8]> {
+pub(crate) fn below<'a>(path: &'a Path, ancestor: &Path) -> Option<&'a [u8]> {
     let (path, ancestor): (&'a [u8], &[u8]) = (path, ancestor);
     let prefix = if ancestor == b"/" { b"" } else { ancestor };
     let rest = path.strip_prefix(prefix)?.strip_prefix(b"/")?;

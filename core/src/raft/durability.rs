@@ -149,6 +149,11 @@ impl Durability {
         }
     }
 
+    /// How many messages wait.
+    pub(super) fn held(&self) -> usize {
+        self.messages.len()
+    }
+
     /// Whether `hard_state` is on disk.
     pub(super) fn holds(&self, hard_state: HardState) -> bool {
         self.hard_state == hard_state

@@ -172,6 +172,21 @@ impl Raft {
         self.held
     }
 
+    /// Of a leader: the weight of the entries that are not committed.
+    #[must_use]
+    pub fn uncommitted_bytes(&self) -> usize {
+        match &self.role {
+            RoleState::Leader(leadership) => leadership.uncommitted_bytes,
+            RoleState::Follower(_) | RoleState::PreCandidate(_) | RoleState::Candidate(_) => 0,
+        }
+    }
+
+    /// How many messages wait for the disk.
+    #[must_use]
+    pub fn held_messages(&self) -> usize {
+        self.durability.held()
+    }
+
     /// How many questions wait for a round.
     #[must_use]
     pub fn reads(&self) -> usize {

@@ -259,6 +259,13 @@ impl Watches {
         !self.ready.is_empty() || !self.lagging.is_empty()
     }
 
+    /// Whether this watch has seen all there is, and has credit for what comes.
+    #[must_use]
+    pub fn is_live(&self, watch: WatchId) -> bool {
+        let cursor = self.cursors.get(&watch);
+        cursor.is_some_and(|cursor| cursor.state == State::Live)
+    }
+
     /// How many are open.
     #[must_use]
     pub fn len(&self) -> usize {

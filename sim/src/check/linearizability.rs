@@ -1,4 +1,5 @@
-//! The ledger as a witness (SIMULATION.md §8.1): L1 to L8, R17.
+//! The ledger as a witness (SIMULATION.md §8.1): L1 to L7, R17. L8 is with the
+//! [events](super::events).
 //!
 //! The ledger is the claimed order. Every reply must equal the model's at the index in its header;
 //! what was answered before something else was asked must come before it.
@@ -11,7 +12,8 @@ use std::sync::Arc;
 
 use quorate_core::raft::Payload;
 use quorate_core::store::{
-    Body, ClientRequest, Command, Consistency, Header, Query, Response, StoreError,
+    Body, ClientRequest, Command, Consistency, Content, Header, Operation, Query, Response, Scope,
+    StoreError,
 };
 use quorate_core::{Index, RequestError};
 
@@ -119,8 +121,10 @@ impl Witness {
     /// The operation is answered, by `seat`.
     ///
     /// # Errors
-    /// L3: not what the ledger says, or against the order of real time. R17: a read that is too
-    /// old. L6: a stale read that is not of the ledger.
+    /// L3: not what the ledger says, or against the order of real time. L4: a retry that is answered
+    /// otherwise than at first. L7: an error that is not true. L1, L2: an answer about a key or a
+    /// directory that is not true. R17: a read that is too old. L6: a stale read that is not of the
+    /// ledger.
     pub fn answers(
         &mut self,
         operation: u64,
@@ -208,6 +212,8 @@ impl Witness {
             format!("entry {index} is the answer to two operations")
         })?;
         let expected = model.answer(index);
+        let revision = model.revision_at(index);
+        let is_counted = revision == Some(header.revision.0);
         let agree = match (expected, outcome) {
             (Some(Answer::Changed(change)), Ok(Body::Changed(event))) => {
                 let place = usize::try_from(change - 1).expect("runs are short");
@@ -220,9 +226,20 @@ impl Witness {
             (Some(_) | None, _) => false,
         };
         // A retry with an id of its own is answered with the first answer.
-        let id = if command.client.is_some() { "L4" } else { "L1" };
-        ensure(agree, id, &[seat], || {
-            format!("{command:?} at {index} is answered {outcome:?}; the model says {expected:?}")
+        let id = if !model.is_done(index) {
+            "L4"
+        } else if outcome.is_err() {
+            "L7"
+        } else if concerns_directory(&command.operation) {
+            "L2"
+        } else {
+            "L1"
+        };
+        ensure(agree && is_counted, id, &[seat], || {
+            format!(
+                "{command:?} is answered {outcome:?} at {header:?}; the model says {expected:?} at \
+                 {revision:?}"
+            )
         })
     }
 }
@@ -239,6 +256,16 @@ fn balanced(command: &Command, counts: Counts) -> Verdict {
     ensure(holds, "L5", &[], || {
         format!("{command:?} was refused, or done too often: {counts:?}")
     })
+}
+
+/// Whether it makes, fills or empties a directory, and not only sets a key.
+const fn concerns_directory(operation: &Operation) -> bool {
+    match operation {
+        Operation::Put(put) => matches!(put.content, Content::Directory),
+        Operation::Append(_) => true,
+        Operation::Delete(delete) => matches!(delete.scope, Scope::EmptyDirectory | Scope::Tree),
+        Operation::Configure(_) | Operation::Publish(_) => false,
+    }
 }
 
 /// The id that a member gave to a command.
@@ -289,9 +316,12 @@ fn read(
             }
             (Ok(_) | Err(_), _) => false,
         };
+    let is_directory = matches!(&expected, Ok(found) if found.node.value.is_none());
     let id = match query.consistency {
-        Consistency::Linearizable => "L2",
         Consistency::Local { .. } => "L6",
+        Consistency::Linearizable if outcome.is_err() => "L7",
+        Consistency::Linearizable if is_directory => "L2",
+        Consistency::Linearizable => "L1",
     };
     ensure(agree, id, &[seat], || {
         format!("{query:?} at {header:?} is answered {outcome:?}; the model says {expected:?}")
@@ -304,10 +334,7 @@ fn encoded(command: &Command) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_core::store::{
-        Action, Audience, ClientRequest, Content, Event, NodeState, Operation, Path, Put, Refusal,
-        Tree, When,
-    };
+    use quorate_core::store::{Action, Audience, Event, NodeState, Path, Put, Refusal, Tree, When};
     use quorate_core::{ChangeId, ClusterTime, LogId, NodeId, Revision, Term};
 
     use super::super::id_of;
@@ -470,27 +497,118 @@ mod tests {
         })
     }
 
-    fn refused(reason: Refusal) -> Result<Response, RequestError> {
+    fn refused_at(index: u64, reason: Refusal) -> Result<Response, RequestError> {
         let error = StoreError {
             reason,
             revision: Revision(1),
         };
-        Err(RequestError::Store {
-            header: header(2),
-            error,
-        })
+        let header = header(index);
+        Err(RequestError::Store { header, error })
+    }
+
+    fn exists() -> Refusal {
+        Refusal::Exists(Path::root().child(b"a"))
     }
 
     #[test]
-    fn l1_l3_l4_l7_answers_to_writes() {
-        let exists = || Refusal::Exists(Path::root().child(b"a"));
+    fn l1_l3_l6_answers_to_writes() {
         assert_eq!(Story::new().answers(1, &created(1, "v1")), Ok(()));
-        assert_eq!(Story::new().answers(2, &refused(exists())), Ok(()));
         assert_eq!(id_of(&Story::new().answers(1, &created(1, "v2"))), "L1");
         assert_eq!(id_of(&Story::new().answers(1, &created(2, "v1"))), "L3");
         assert_eq!(id_of(&Story::new().answers(1, &created(3, "v1"))), "L6");
-        let other = refused(Refusal::NotFound(Path::root()));
-        assert_eq!(id_of(&Story::new().answers(2, &other)), "L4");
+    }
+
+    #[test]
+    fn l2_answers_about_directories() {
+        let answered = |name: &[u8]| {
+            let mut story = Story::new();
+            let path = Path::root().child(name);
+            let put = Put {
+                path: path.clone(),
+                content: Content::Directory,
+                when: When::Missing,
+                ttl: None,
+            };
+            let make = Command {
+                client: None,
+                operation: Operation::Put(put),
+            };
+            story.witness.asks(3, Asked::Write(make.clone().into()));
+            story.witness.hands_in(&make);
+            assert_eq!(story.commit_as(make), Ok(()));
+            let id = ChangeId {
+                revision: Revision(2),
+                sub: 0,
+            };
+            let body = Body::Changed(Arc::new(Event {
+                id,
+                at: ClusterTime::ZERO,
+                action: Action::Create,
+                audience: Audience::Everyone,
+                path: Path::root().child(b"d"),
+                node: NodeState {
+                    value: None,
+                    created: id,
+                    modified: id,
+                    lease: None,
+                },
+                previous: None,
+            }));
+            let mut header = header(3);
+            header.revision = Revision(2);
+            story.answers(3, &Ok(Response { header, body }))
+        };
+        assert_eq!(answered(b"d"), Ok(()));
+        assert_eq!(id_of(&answered(b"e")), "L2");
+    }
+
+    #[test]
+    fn l4_the_answer_to_a_retry() {
+        let retried = |result| {
+            let mut story = Story::new();
+            story.hands_in(2);
+            assert_eq!(story.commit(2), Ok(()));
+            story.answers(2, &result)
+        };
+        assert_eq!(retried(refused_at(3, exists())), Ok(()));
+        let gone = Refusal::NotFound(Path::root().child(b"a"));
+        assert_eq!(id_of(&retried(refused_at(3, gone))), "L4");
+        assert_eq!(id_of(&retried(created(3, "v2"))), "L4");
+    }
+
+    #[test]
+    fn l7_errors_that_are_not_true() {
+        let answered = |result| Story::new().answers(2, &result);
+        assert_eq!(answered(refused_at(2, exists())), Ok(()));
+        let gone = Refusal::NotFound(Path::root());
+        assert_eq!(id_of(&answered(refused_at(2, gone.clone()))), "L7");
+        let elsewhere = |header: u64, error: u64| {
+            let Err(RequestError::Store {
+                header: mut at,
+                error: mut why,
+            }) = refused_at(2, exists())
+            else {
+                unreachable!("it is refused");
+            };
+            (at.revision, why.revision) = (Revision(header), Revision(error));
+            answered(Err(RequestError::Store {
+                header: at,
+                error: why,
+            }))
+        };
+        assert_eq!(elsewhere(1, 1), Ok(()));
+        assert_eq!(id_of(&elsewhere(1, 2)), "L7", "its index");
+        assert_eq!(id_of(&elsewhere(2, 1)), "L7", "the header's");
+        let mut story = Story::new();
+        story.witness.asks(
+            9,
+            Asked::Read(Query {
+                path: Path::root().child(b"a"),
+                recursive: false,
+                consistency: Consistency::Linearizable,
+            }),
+        );
+        assert_eq!(id_of(&story.answers(9, &refused_at(2, gone))), "L7");
     }
 
     #[test]
@@ -560,7 +678,7 @@ mod tests {
     }
 
     #[test]
-    fn l2_l6_r17_reads() {
+    fn l1_l6_r17_reads() {
         let stale = |at_least| Consistency::Local {
             at_least: Revision(at_least),
         };
@@ -571,15 +689,12 @@ mod tests {
         assert_eq!(Story::new().read(stale(1), 1, "v1"), Ok(()));
         assert_eq!(
             id_of(&Story::new().read(Consistency::Linearizable, 1, "v2")),
-            "L2"
+            "L1"
         );
         assert_eq!(id_of(&Story::new().read(stale(0), 1, "v2")), "L6");
         assert_eq!(id_of(&Story::new().read(stale(2), 1, "v1")), "L6");
         let mut story = Story::new();
-        assert_eq!(
-            story.answers(2, &refused(Refusal::Exists(Path::root().child(b"a")))),
-            Ok(())
-        );
+        assert_eq!(story.answers(2, &refused_at(2, exists())), Ok(()));
         assert_eq!(
             id_of(&story.read(Consistency::Linearizable, 1, "v1")),
             "R17"

@@ -2,25 +2,96 @@
 //!
 //! The checkers take plain data, so that each can be shown a history that breaks it. They see what
 //! no node sees: true time, all disks, and the one ledger. [`Checks`] feeds them from the replicas,
-//! after every step, with what is new on the node that stepped.
+//! after every step, with what is new on the node that stepped. Where several see a failure, the one
+//! that tells most looks first: an expiry in the wrong order is T7 before it is E5.
+//!
+//! | id | what breaks it is seen by |
+//! |---|---|
+//! | X1 | [`determinism::equal`], of two runs of a seed |
+//! | X2, X3, X4 | nothing in one run: builds, processes and machines are compared from outside |
+//! | X5 | the test `looking_changes_nothing` |
+//! | R1 | [`election::Election::leads`] |
+//! | R2 | [`election::Election::votes`] |
+//! | R3 | [`election::Election`]: `term`, `promises`, `restarted` |
+//! | R4 | [`log::Logs`]: `observe`, `restarted` |
+//! | R5 | [`log::Logs::observe`] |
+//! | R6 | [`log::Logs::elected`] |
+//! | R7 | [`log::Logs`]: `commits`, `restarted` |
+//! | R8 | [`durability::Durability::commits`] |
+//! | R9 | [`log::Logs::progress`] |
+//! | R10 | [`durability::Durability`]: `acknowledges`, `vouches` |
+//! | R11 | [`durability::survives`], on forks of all disks; [`durability::Durability::comes_back`] |
+//! | R12 | [`log::in_force`], on snapshots: no run changes the configuration otherwise yet |
+//! | R13 | not yet: no run changes the configuration |
+//! | R14 | [`log::Logs`]: `observe`, `overwrites` |
+//! | R15 | [`state::States::receives`], [`log::Logs::installs`] |
+//! | R16 | [`election::Election::ignored`] |
+//! | R17 | [`linearizability::Witness::answers`] |
+//! | R18 | not yet: there are no lease reads |
+//! | E1 | [`state::States::shows`] |
+//! | E2 | [`state::States::restored`] |
+//! | E3 | [`events::Events`]: `shows`, `ends` |
+//! | E4 | [`state::States::shows`], of a store that was just loaded |
+//! | E5 | [`events::Events::shows`], [`state::States`]: `shows`, `holds` |
+//! | L1, L2, L4, L7 | [`linearizability::Witness::answers`] |
+//! | L3 | [`linearizability::Witness::answers`]; what is answered that nobody asked |
+//! | L5 | [`linearizability::Witness`]: `refuses`, `commits` |
+//! | L6 | [`linearizability::Witness::answers`], of local reads |
+//! | L8 | [`events::Events::shows`] |
+//! | T1 | [`ttl::expired`] |
+//! | T2 | [`ttl::overdue`], in a healed core |
+//! | T3 | [`ttl::immune`], by the test `wall_clocks_may_jump` |
+//! | T4 | [`ttl::churned`], in the profile `leader-killer` |
+//! | T5 | [`ttl::kept`], [`ttl::renewed`], [`ttl::stamps`] |
+//! | T6, T7 | [`events::Events::shows`] |
+//! | T8 | [`ttl::Reported::shows`] |
+//! | T9 | [`ttl::stamps`] |
+//! | T10 | [`events::Events::shows`], [`events::gone_with`] |
+//! | W1, W2, W4, W7, W8, W9, W12 | [`watch::Streams::delivers`] |
+//! | W3 | [`watch::Streams`]: `delivers`, `meet` |
+//! | W5 | [`watch::Streams::ends`]; as W1 where the next watch goes on |
+//! | W6 | [`watch::Streams::ends`], [`state::Kept::is_due`]; as E1 where replicas differ |
+//! | W10 | [`watch::Streams`], after `installs` |
+//! | W11 | [`watch::Streams`]: `delivers` without credit, `ends` when cleared; V6 for the others |
+//! | W13 | not yet: there are no progress marks |
+//! | B1 | [`bounds::queues`] |
+//! | B2 | [`bounds::retained`], [`bounds::Written::holds`] |
+//! | B3 | [`bounds::disk`], [`bounds::slices`] |
+//! | B4 | [`bounds::queues`], [`bounds::answers`], [`bounds::refused`] |
+//! | B5 | [`bounds::Windows::sends`] |
+//! | B6 | [`bounds::quiet`], in a healed core |
+//! | V1 | [`liveness::elected`] |
+//! | V2 | [`liveness`]: `steady`, `still_led`, `stays_apart` |
+//! | V3 | [`liveness::served`] |
+//! | V4 | [`liveness::converged`] |
+//! | V5 | [`liveness::answered`]; T2 for keys that are due |
+//! | V6 | [`liveness::told`] |
+//! | V7 | not yet: no run changes the configuration |
+//! | V8 | [`leadership`]: `deposed`, `stalled` |
+//! | V9 | [`liveness`]: `converged`, `repaired` |
 
+pub mod bounds;
 pub mod determinism;
 pub mod durability;
 pub mod election;
+pub mod events;
 pub mod leadership;
 pub mod linearizability;
+pub mod liveness;
 pub mod log;
 pub mod state;
 pub mod ttl;
 mod violation;
 pub mod watch;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use quorate_core::raft::{AppendOutcome, Configuration, Entry, Message, MessageBody};
-use quorate_core::store::{Action, Event, Store};
+use quorate_core::raft::{AppendOutcome, Configuration, Entry, Message, MessageBody, Payload};
+use quorate_core::store::{Action, Body, Event, NodeState, Path, Response, SliceId, Store, Tree};
 use quorate_core::{
-    EndReason, HardState, Index, Instant, LogId, NodeId, Replica, Revision, Term, WatchId, Write,
+    Config, EndReason, HardState, Index, Input, Instant, LogId, NodeId, Queues, Replica,
+    RequestError, Revision, Term, WatchId, Write,
 };
 
 #[cfg(test)]
@@ -29,13 +100,16 @@ pub use violation::{Verdict, Violation, ensure};
 
 use crate::clock::Time;
 use crate::ledger::Ledger;
-use crate::model::Model;
+use crate::model::{Lease, Model};
 use crate::tables::Rows;
+use bounds::{Quiet, Traffic, Windows, Written};
 use durability::{Durability, Image, survives};
 use election::{Election, Untouched};
+use events::Events;
 use linearizability::Witness;
 use log::{Logs, Marks};
 use state::{Kept, Origin, Shown, States};
+use ttl::{Outages, Reported};
 use watch::Streams;
 
 /// So many entries pass between two comparisons of a whole store with the model.
@@ -60,7 +134,13 @@ pub struct Checks {
     logs: Logs,
     durability: Durability,
     states: States,
+    events: Events,
+    windows: Windows,
+    outages: Outages,
     seats: Vec<Seat>,
+    machines: Vec<Machine>,
+    /// The limits of all members.
+    config: Config,
     /// Who votes from the beginning.
     founders: Configuration,
     /// The longest step of a clock.
@@ -88,14 +168,42 @@ struct Seat {
     kept: Kept,
     /// What was handed to its disk, durable or not.
     handed: Image,
+    /// Its counter when its events were looked at.
+    counter: Revision,
+    /// What waited in it when it was looked at.
+    queues: Queues,
+    /// What was not committed when it became leader.
+    led_with: usize,
+    /// A checkpoint is durable through here, and the log has not been forgotten so far.
+    needless: Option<Index>,
+    /// Peers that it sends snapshots to.
+    sending: BTreeSet<NodeId>,
+    /// What it has said of times to live.
+    reported: Reported,
+}
+
+/// What the checks remember of a node over all of its processes.
+#[derive(Clone, Debug, Default)]
+struct Machine {
+    /// Its log on disk.
+    written: Written,
+    /// What the log is to give up, in order.
+    trims: Vec<Index>,
+    /// The highest entry it ever wrote.
+    highest: Index,
+    /// Messages it has sent.
+    messages: u64,
+    /// Messages that were sent in chaos and reached it after that.
+    late: u64,
 }
 
 impl Checks {
-    /// Checks of the nodes that `founders` names, whose clocks have no steps longer than `grain`,
-    /// and which look back over `window` when they begin to lead.
+    /// Checks of the nodes that `founders` names, whose limits `config` says, and whose clocks have
+    /// no steps longer than `grain`.
     #[must_use]
-    pub fn new(on: bool, founders: Configuration, grain: Duration, window: Duration) -> Self {
+    pub fn new(on: bool, founders: Configuration, grain: Duration, config: Config) -> Self {
         let seats = founders.voters.len();
+        let window = 2 * config.election_timeout;
         Self {
             on,
             drifts: false,
@@ -107,7 +215,12 @@ impl Checks {
             logs: Logs::new(seats),
             durability: Durability::new(seats),
             states: States::default(),
+            events: Events::default(),
+            windows: Windows::default(),
+            outages: Outages::new(seats),
             seats: vec![Seat::default(); seats],
+            machines: vec![Machine::default(); seats],
+            config,
             founders,
             grain,
             window,
@@ -142,6 +255,8 @@ impl Checks {
         if !self.on {
             return Ok(());
         }
+        self.outages.starts(now, seat);
+        self.windows.restarts(seat);
         let found = Image::recovered(hard_state, applied, start, entries).owing(held);
         let handed = &self.seats[seat].handed;
         self.durability.comes_back(seat, found.clone(), handed)?;
@@ -156,10 +271,22 @@ impl Checks {
             .restarted(now, seat, start, entries, applied.index, ledger)
     }
 
+    /// Its log has so many bytes on disk.
+    pub fn log_found(&mut self, seat: usize, bytes: u64) {
+        let machine = &mut self.machines[seat];
+        machine.written = Written::found(machine.highest, bytes);
+        machine.trims.clear();
+    }
+
+    /// A node stops.
+    pub fn stops(&mut self, now: Time, seat: usize) {
+        self.outages.stops(now, seat);
+    }
+
     /// Looks at what is new on a node that stepped.
     ///
     /// # Errors
-    /// R1, R3 to R9, R12, R14, R15, E1, E3 to E5, T1, T9, L5.
+    /// R1, R3 to R9, R12, R14, R15, E1, E3 to E5, T1, T5 to T7, T9, T10, L5, L8, B1, B2, B4.
     pub fn observe(&mut self, now: Time, seat: usize, replica: &Replica) -> Verdict {
         if !self.on {
             return Ok(());
@@ -192,6 +319,7 @@ impl Checks {
             self.election.leads(seat, term)?;
             self.logs.elected(seat, term, &self.ledger)?;
         }
+        self.bounded(seat, replica, leads.is_some() && !still_leads)?;
         let committed = raft.committed();
         let known = self.ledger.last();
         if committed > self.logs.committed(seat) {
@@ -218,6 +346,74 @@ impl Checks {
             self.compare(seat, replica)?;
         }
         Ok(())
+    }
+
+    /// What waits in a node, and how much of its log it keeps.
+    fn bounded(&mut self, seat: usize, replica: &Replica, leads_anew: bool) -> Verdict {
+        let (raft, queues) = (replica.raft(), replica.queues());
+        let state = &mut self.seats[seat];
+        if leads_anew {
+            state.led_with = queues.uncommitted_bytes;
+        }
+        if queues != state.queues {
+            state.queues = queues;
+            let last = raft.entry(raft.last().index).map_or(0, Entry::weight);
+            let peers = self.founders.voters.len() - 1;
+            bounds::queues(seat, queues, (state.led_with, last), peers, &self.config)?;
+        }
+        let Some(needless) = state.needless.filter(|_| !raft.is_trimming()) else {
+            return Ok(());
+        };
+        state.needless = None;
+        let own = needless.min(raft.persisted_index()).next();
+        let times = if state.sending.is_empty() { 1 } else { 2 };
+        let most = self.config.log_bytes_max.saturating_mul(times);
+        bounds::retained(seat, raft.log_start().index, own, raft.log_bytes(), most)
+    }
+
+    /// A node is about to absorb an input.
+    pub fn absorbs(&mut self, seat: usize, input: &Input, replica: &Replica) {
+        let state = &mut self.seats[seat];
+        let counter = replica.store().revision();
+        match input {
+            Input::Watch { watch, credit, .. } => {
+                let open = replica.watches().len();
+                self.streams.credits(*watch, *credit, counter);
+                self.streams.joins(*watch, open);
+            }
+            Input::Credit { watch, events } => self.streams.credits(*watch, *events, counter),
+            Input::Checkpointed { applied } => state.needless = Some(applied.index),
+            Input::Unreachable { peer } => self.windows.hears(seat, *peer),
+            Input::SnapshotStarted { to, .. } => {
+                state.sending.insert(*to);
+                self.windows.hears(seat, *to);
+            }
+            Input::SnapshotSent { to, .. } => {
+                state.sending.remove(to);
+                self.windows.hears(seat, *to);
+            }
+            Input::Deadline
+            | Input::Receive { .. }
+            | Input::Propose { .. }
+            | Input::Read { .. }
+            | Input::Cancel { .. }
+            | Input::Unwatch { .. }
+            | Input::Persisted { .. }
+            | Input::CheckpointFailed { .. }
+            | Input::HistoryRead { .. }
+            | Input::SnapshotReceived { .. }
+            | Input::DiskFull(_)
+            | Input::Transfer { .. }
+            | Input::Shutdown => {}
+        }
+    }
+
+    /// A message of a peer is about to be absorbed; it `is_late` if chaos has ended meanwhile.
+    pub fn hears(&mut self, seat: usize, from: NodeId, body: &MessageBody, is_late: bool) {
+        self.machines[seat].late += u64::from(is_late);
+        if matches!(body, MessageBody::AppendReply { .. }) {
+            self.windows.hears(seat, from);
+        }
     }
 
     /// A message of an older term is about to be absorbed: what it must leave alone.
@@ -264,7 +460,60 @@ impl Checks {
     pub fn durable(&mut self, seat: usize, writes: &[Write]) {
         for write in writes {
             self.durability.image_mut(seat).written(write);
+            let machine = &mut self.machines[seat];
+            machine.written.adds(write);
+            let last = write.entries.last().map(|last| last.id.index);
+            machine.highest = machine.highest.max(last.unwrap_or_default());
         }
+    }
+
+    /// A node tells its log what it needs no longer.
+    pub fn trims(&mut self, seat: usize, below: Index) {
+        self.machines[seat].trims.push(below);
+    }
+
+    /// The log has done a job: so many `writes`, or given up what it was told to, which a full disk
+    /// `may_fail`. It has so many bytes on disk now, in segments of `segment` bytes.
+    ///
+    /// # Errors
+    /// B2.
+    pub fn log_done(
+        &mut self,
+        seat: usize,
+        writes: usize,
+        may_fail: bool,
+        bytes: u64,
+        segment: u64,
+    ) -> Verdict {
+        let machine = &mut self.machines[seat];
+        if writes == 0 && !machine.trims.is_empty() {
+            let below = machine.trims.remove(0);
+            machine.written.trims(below, may_fail);
+        }
+        if !self.on {
+            return Ok(());
+        }
+        machine.written.holds(seat, bytes, segment)
+    }
+
+    /// At rest: the files of a node but for slices of history are so long, its `log`
+    /// and what that may keep to be used again included; these slices are there, and these listed.
+    ///
+    /// # Errors
+    /// B3.
+    pub fn on_disk(
+        &self,
+        seat: usize,
+        bytes: u64,
+        (log, spare): (u64, u64),
+        there: &BTreeSet<SliceId>,
+        listed: &BTreeSet<SliceId>,
+    ) -> Verdict {
+        if !self.on {
+            return Ok(());
+        }
+        bounds::disk(seat, bytes, log, spare)?;
+        bounds::slices(seat, there, listed)
     }
 
     /// A received snapshot is the tables of a node, durably; its log does not know yet.
@@ -287,7 +536,7 @@ impl Checks {
     /// A message leaves a node.
     ///
     /// # Errors
-    /// R2, R3, R10.
+    /// R2, R3, R10, B5.
     pub fn sends(
         &mut self,
         seat: usize,
@@ -298,6 +547,7 @@ impl Checks {
         if !self.on {
             return Ok(());
         }
+        self.machines[seat].messages += 1;
         let raft = replica.raft();
         let durable = self.durability.image(seat).hard_state();
         match &message.body {
@@ -333,8 +583,12 @@ impl Checks {
                     self.durability.acknowledges(seat, through, id)?;
                 }
             }
+            MessageBody::Append { entries, .. } => {
+                let config = &self.config;
+                self.windows
+                    .sends(seat, to, message.term, entries, config)?;
+            }
             MessageBody::VoteReply { granted: false }
-            | MessageBody::Append { .. }
             | MessageBody::TimeoutNow
             | MessageBody::Propose { .. }
             | MessageBody::ProposeRefused { .. }
@@ -353,26 +607,112 @@ impl Checks {
         survives(recovered, acknowledged.map(|entry| entry.id))
     }
 
+    /// A node answers; `open` questions of others it has taken in and not answered.
+    ///
+    /// # Errors
+    /// T8, B4.
+    pub fn replies(
+        &mut self,
+        seat: usize,
+        result: &Result<Response, RequestError>,
+        open: Option<usize>,
+    ) -> Verdict {
+        if !self.on {
+            return Ok(());
+        }
+        match result {
+            Ok(Response { header, body }) => {
+                let reported = &mut self.seats[seat].reported;
+                let mut shows = |path: &Path, node: &NodeState| match node.lease {
+                    Some(lease) => reported.shows(seat, path, lease, header.now),
+                    None => Ok(()),
+                };
+                match body {
+                    Body::Changed(event) => shows(&event.path, &event.node),
+                    Body::Done => Ok(()),
+                    Body::Found(tree) => each_node(tree, &mut shows),
+                }
+            }
+            Err(RequestError::Busy) => open.map_or(Ok(()), |open| {
+                bounds::refused(seat, "the questions", open, self.config.reads_max)
+            }),
+            Err(
+                RequestError::NotLeader { .. }
+                | RequestError::DiskFull
+                | RequestError::Dropped
+                | RequestError::Stopping
+                | RequestError::Store { .. },
+            ) => Ok(()),
+        }
+    }
+
     /// An event reaches a watcher.
     ///
     /// # Errors
-    /// W1, W2, W8, W9.
+    /// W1 to W4, W7 to W9, W11, W12; W10 where a snapshot came.
     pub fn notified(&mut self, watch: WatchId, event: &Event) -> Verdict {
         if !self.on {
             return Ok(());
         }
-        self.streams.delivers(watch, event, &self.model)
+        let original = self.events.get(event.id.index().0);
+        self.streams.delivers(watch, event, original, &self.model)
     }
 
     /// A watch ends.
     ///
     /// # Errors
-    /// W5, W6.
+    /// W5, W6, W11, B4; W10 where a snapshot came.
     pub fn watch_ends(&mut self, watch: WatchId, reason: EndReason, resume: Revision) -> Verdict {
         if !self.on {
             return Ok(());
         }
+        if let (EndReason::Busy, Some((seat, open))) = (reason, self.streams.joined(watch)) {
+            bounds::refused(seat, "the watches", open, self.config.watches_max)?;
+        }
         self.streams.ends(watch, reason, resume, &self.model)
+    }
+
+    /// Looks at the watches of a node that has nothing left to say.
+    ///
+    /// # Errors
+    /// W3.
+    pub fn watches_meet(&mut self, seat: usize, replica: &Replica) -> Verdict {
+        let (counter, watches) = (replica.store().revision(), replica.watches());
+        let is_live = |watch| watches.is_live(watch);
+        self.streams.meet(seat, counter, is_live, &self.model)
+    }
+
+    /// How much `core` has said so far.
+    #[must_use]
+    pub fn quiet(&self, now: Time, core: &[usize]) -> Quiet {
+        Quiet {
+            since: now,
+            messages: self.messages(core),
+            committed: self.ledger.last(),
+            late: self.late(core),
+        }
+    }
+
+    /// Since then `core` had nothing to do but what fell due.
+    ///
+    /// # Errors
+    /// B6.
+    pub fn was_quiet(&self, now: Time, core: &[usize], before: &Quiet) -> Verdict {
+        let traffic = Traffic {
+            span: now.since(before.since),
+            messages: self.messages(core) - before.messages,
+            entries: self.ledger.last().0 - before.committed.0,
+            late: self.late(core) - before.late,
+        };
+        bounds::quiet(core, self.seats.len(), traffic, &self.config)
+    }
+
+    fn messages(&self, core: &[usize]) -> u64 {
+        core.iter().map(|&seat| self.machines[seat].messages).sum()
+    }
+
+    fn late(&self, core: &[usize]) -> u64 {
+        core.iter().map(|&seat| self.machines[seat].late).sum()
     }
 
     /// Under leaders that were killed every 2 E, nothing that was granted `least` or more has
@@ -418,10 +758,16 @@ impl Checks {
             let before = self.ledger.get(Index(index - 1));
             let entry = self.ledger.get(Index(index)).expect("up to the last");
             if !self.drifts {
-                ttl::stamps(before, entry, self.grain)?;
+                ttl::stamps(before, entry, self.grain, &self.outages)?;
             }
             let events = self.model.changes().len();
+            let renews = matches!(entry.payload, Payload::Renew { .. });
+            let renewed = renews.then(|| leases(&self.model));
             self.model.apply(entry.stamp, &entry.payload);
+            if let (Some(leases_before), Some(last)) = (renewed, before) {
+                let leases_now = leases(&self.model);
+                ttl::renewed(last.stamp, &leases_before, &leases_now, self.window)?;
+            }
             let done = self.model.is_done(entry.id.index);
             self.witness.commits(&entry.payload, done)?;
             for change in &self.model.changes()[events..] {
@@ -450,6 +796,22 @@ impl Checks {
             Origin::Log
         };
         self.seats[seat].applied = shown.applied.index;
+        let before = std::mem::replace(&mut self.seats[seat].counter, shown.revision);
+        if !loaded {
+            self.happened(seat, before, store)?;
+        }
+        let root = Path::root();
+        if origin == Origin::Disk
+            && let Ok(tree) = store.get(&root, true)
+            && let Ok(found) = self.model.get(shown.applied.index, &root, true)
+        {
+            ttl::kept(seat, &tree, &found)?;
+        }
+        let (configured, settings) = (self.model.configured(), self.model.settings());
+        if shown.applied.index >= configured {
+            let kept = store.answer_count();
+            bounds::answers(seat, kept, configured, shown.applied.index, settings)?;
+        }
         self.states.shows(seat, shown, origin, &self.model)?;
         if shown.applied.index.0 < self.seats[seat].deep + DEEP_EVERY && !loaded {
             return Ok(());
@@ -460,10 +822,44 @@ impl Checks {
             kept.is_due(seat, &self.seats[seat].kept, self.model.settings())?;
             self.seats[seat].kept = kept;
         }
-        let root = quorate_core::store::Path::root();
         let tree = store.get(&root, true).ok();
         States::holds(seat, shown.applied.index, tree.as_ref(), &root, &self.model)
     }
+
+    /// The events that the entries just applied have made.
+    fn happened(&mut self, seat: usize, before: Revision, store: &Store) -> Verdict {
+        let (counter, applied) = (store.revision(), store.applied().index);
+        // What is below the floor already was applied and dropped in one step.
+        let first = before.next().max(store.oldest());
+        for index in first.0..=counter.0 {
+            let event = store.event(Revision(index));
+            let (ledger, model) = (&self.ledger, &self.model);
+            self.events.shows(seat, index, event, ledger, model)?;
+            if let Some(event) = event
+                && event.action == Action::Expire
+                && event.node.is_directory()
+            {
+                let mut gone = model.gone_below(applied, &event.path);
+                let left = gone.find(|path| store.get(path, false).is_ok());
+                events::gone_with(seat, &event.path, left)?;
+            }
+        }
+        Events::ends(seat, counter.0, store.event(counter.next()))
+    }
+}
+
+/// Whether `holds` holds for each node of `tree`.
+fn each_node(tree: &Tree, holds: &mut impl FnMut(&Path, &NodeState) -> Verdict) -> Verdict {
+    holds(&tree.path, &tree.node)?;
+    let mut children = tree.children.iter();
+    children.try_for_each(|child| each_node(child, holds))
+}
+
+fn leases(model: &Model) -> BTreeMap<Path, Lease> {
+    let leased = model.leased();
+    leased
+        .map(|(path, _, lease)| (path.clone(), lease))
+        .collect()
 }
 
 fn untouched(replica: &Replica) -> Untouched {

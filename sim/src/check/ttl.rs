@@ -1,21 +1,29 @@
-//! Nothing expires early, nothing stays for ever: T1, T2, T4, T9.
+//! Nothing expires early, nothing stays for ever: T1 to T5, T8, T9. What one event shows of T6, T7
+//! and T10 is with the [events](super::events).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quorate_core::store::Path;
+use quorate_core::store::{Lease as Shown, Path, Tree};
 use quorate_core::{ClusterTime, Index};
 
 use super::{Verdict, ensure};
 use crate::clock::{RATE_ERROR_PPM, Time};
 use crate::ledger::{Committed, Ledger};
-use crate::model::{Lease, Model};
+use crate::model::{Found, Lease, Model};
 
 /// The stamps of two neighbours in the ledger. No clock has steps longer than `grain` (C6), and
-/// none can measure what is shorter.
+/// none can measure what is shorter. During `outages` nobody ran, and so nobody measured.
 ///
 /// # Errors
-/// T9: cluster time fell, or ran ahead of true time.
-pub fn stamps(before: Option<&Committed>, entry: &Committed, grain: Duration) -> Verdict {
+/// T9: cluster time fell, or ran ahead of true time. T5: it went on while nobody ran, which cuts
+/// what remains of a time to live.
+pub fn stamps(
+    before: Option<&Committed>,
+    entry: &Committed,
+    grain: Duration,
+    outages: &Outages,
+) -> Verdict {
     let (stamp, stamped) = before.map_or((ClusterTime::ZERO, Time(0)), |b| (b.stamp, b.stamped));
     ensure(entry.stamp >= stamp, "T9", &[], || {
         format!("{} is stamped {}, after {stamp}", entry.id, entry.stamp)
@@ -26,7 +34,133 @@ pub fn stamps(before: Option<&Committed>, entry: &Committed, grain: Duration) ->
             "cluster time went on by {shown:?} before {}, true time by {passed:?}",
             entry.id
         )
+    })?;
+    let outage = outages.within(stamped, entry.stamped);
+    ensure(shown + outage <= passed + grain, "T5", &[], || {
+        format!(
+            "cluster time went on by {shown:?} before {}; of {passed:?} of true time nobody ran \
+             for {outage:?}",
+            entry.id
+        )
     })
+}
+
+/// When no member ran at all.
+#[derive(Clone, Debug)]
+pub struct Outages {
+    /// Who runs.
+    up: Vec<bool>,
+    over: Vec<(Time, Time)>,
+    since: Time,
+}
+
+impl Outages {
+    /// Nobody of `seats` runs yet.
+    #[must_use]
+    pub fn new(seats: usize) -> Self {
+        Self {
+            up: vec![false; seats],
+            over: Vec::new(),
+            since: Time(0),
+        }
+    }
+
+    /// `seat` runs from `now` on.
+    pub fn starts(&mut self, now: Time, seat: usize) {
+        if !self.up.contains(&true) {
+            self.over.push((self.since, now));
+        }
+        self.up[seat] = true;
+    }
+
+    /// `seat` no longer runs.
+    pub fn stops(&mut self, now: Time, seat: usize) {
+        let was_up = std::mem::replace(&mut self.up[seat], false);
+        if was_up && !self.up.contains(&true) {
+            self.since = now;
+        }
+    }
+
+    /// For how long nobody ran between these times; at `to` somebody did.
+    #[must_use]
+    pub fn within(&self, from: Time, to: Time) -> Duration {
+        let recent = self.over.iter().rev().take_while(|(_, end)| *end > from);
+        recent
+            .map(|&(begin, end)| end.min(to).since(begin.max(from)))
+            .sum()
+    }
+}
+
+/// What a member holds when it was just loaded from its own disk, at one place, and what the model
+/// holds there.
+///
+/// # Errors
+/// T5: what remains of a time to live is no longer what it was.
+pub fn kept(seat: usize, tree: &Tree, found: &Found) -> Verdict {
+    let (node, expected) = (&tree.node, &found.node);
+    let is_same = tree.path == found.path && node.modified.index().0 == expected.modified;
+    let deadline = node.lease.map(|lease| lease.deadline);
+    let due = expected.lease.map(|lease| lease.deadline);
+    ensure(!is_same || deadline == due, "T5", &[seat], || {
+        let path = &tree.path;
+        format!("n{seat} starts, and {path} is due at {deadline:?} instead of {due:?}")
+    })?;
+    let children = tree.children.iter().zip(&found.children);
+    children.into_iter().try_for_each(|(t, f)| kept(seat, t, f))
+}
+
+/// A new leader's first entry, after `last`, granted anew what had these leases `before`, and has
+/// now. What was stamped within `window` before the end of the log may not have been committed by
+/// the leader before, and only that begins anew.
+///
+/// # Errors
+/// T5: what was granted long before is reset to all it was granted.
+pub fn renewed(
+    last: ClusterTime,
+    before: &BTreeMap<Path, Lease>,
+    after: &BTreeMap<Path, Lease>,
+    window: Duration,
+) -> Verdict {
+    for (path, lease) in before {
+        let granted_at = lease.deadline - lease.granted;
+        let is_old = granted_at + window < last;
+        let is_kept = after.get(path).map(|now| now.deadline) == Some(lease.deadline);
+        ensure(!is_old || is_kept, "T5", &[], || {
+            let now = after.get(path);
+            format!("{path} had {lease:?} when the log ended at {last}, and begins anew: {now:?}")
+        })?;
+    }
+    Ok(())
+}
+
+/// What one process of a member has said of times to live.
+#[derive(Clone, Debug, Default)]
+pub struct Reported(BTreeMap<Path, (ClusterTime, Duration)>);
+
+impl Reported {
+    /// `seat` shows a node with this lease and says that it is `now`. What is left then is what a
+    /// client is told, in seconds; of nothing it is told nothing.
+    ///
+    /// # Errors
+    /// T8: more is left than was granted, or than it said before of the same deadline.
+    pub fn shows(&mut self, seat: usize, path: &Path, lease: Shown, now: ClusterTime) -> Verdict {
+        let left = lease.deadline.since(now);
+        ensure(left <= lease.granted, "T8", &[seat], || {
+            let granted = lease.granted;
+            format!("n{seat} shows {path} with {left:?} left of {granted:?}")
+        })?;
+        let before = self.0.insert(path.clone(), (lease.deadline, left));
+        let before = before.filter(|before| before.0 == lease.deadline);
+        ensure(
+            before.is_none_or(|before| left <= before.1),
+            "T8",
+            &[seat],
+            || {
+                let before = before.map(|before| before.1);
+                format!("n{seat} shows {path} with {left:?} left, and showed {before:?} before")
+            },
+        )
+    }
 }
 
 /// `expiry` removed what had been granted `lease`. Each leader in between may have measured wrongly
@@ -172,8 +306,8 @@ fn scale(span: Duration, times: u128, by: u128) -> Duration {
 #[cfg(test)]
 mod tests {
     use quorate_core::raft::Payload;
-    use quorate_core::store::{Command, Content, Operation, Put, When};
-    use quorate_core::{LogId, Term};
+    use quorate_core::store::{Command, Content, NodeState, Operation, Put, When};
+    use quorate_core::{ChangeId, LeaseId, LogId, Revision, Term};
 
     use super::super::id_of;
     use super::*;
@@ -293,13 +427,111 @@ mod tests {
     fn t9_cluster_time_back_or_ahead() {
         let first = committed(1, 50, 100, 0);
         let grain = Duration::from_nanos(2);
-        let after = |stamp| stamps(Some(&first), &committed(2, stamp, 110, 0), grain);
+        let none = Outages::new(1);
+        let after = |stamp| stamps(Some(&first), &committed(2, stamp, 110, 0), grain, &none);
         assert_eq!(after(62), Ok(()));
         assert_eq!(id_of(&after(49)), "T9");
         assert_eq!(id_of(&after(63)), "T9");
+        let ahead = stamps(None, &committed(1, 61, 60, 0), Duration::ZERO, &none);
+        assert_eq!(id_of(&ahead), "T9");
+    }
+
+    #[test]
+    fn t5_cluster_time_that_goes_on_while_nobody_runs() {
+        let mut outages = Outages::new(2);
+        outages.starts(Time(10), 0);
+        outages.starts(Time(20), 1);
+        outages.stops(Time(100), 0);
+        outages.stops(Time(105), 1);
+        outages.starts(Time(150), 1);
         assert_eq!(
-            id_of(&stamps(None, &committed(1, 61, 60, 0), Duration::ZERO)),
-            "T9"
+            outages.within(Time(0), Time(160)),
+            Duration::from_nanos(10 + 45)
         );
+        assert_eq!(
+            outages.within(Time(110), Time(150)),
+            Duration::from_nanos(40)
+        );
+        assert_eq!(outages.within(Time(20), Time(105)), Duration::ZERO);
+        let first = committed(1, 50, 95, 0);
+        let after = |stamp| {
+            let entry = committed(2, stamp, 160, 0);
+            stamps(Some(&first), &entry, Duration::ZERO, &outages)
+        };
+        assert_eq!(after(50 + 10 + 10), Ok(()));
+        assert_eq!(id_of(&after(50 + 10 + 11)), "T5");
+    }
+
+    #[test]
+    fn t5_a_restart_that_resets_or_cuts_a_deadline() {
+        let found = |ttl| leased(ttl).get(Index(1), &Path::root(), true).expect("it");
+        let tree = |deadline| {
+            let lease = Shown {
+                id: LeaseId::PRIVATE,
+                granted: Duration::from_nanos(50),
+                deadline: ClusterTime(deadline),
+            };
+            let node = |index, lease| NodeState {
+                value: None,
+                created: ChangeId::ZERO,
+                modified: ChangeId {
+                    revision: Revision(index),
+                    sub: 0,
+                },
+                lease,
+            };
+            Tree {
+                path: Path::root(),
+                node: node(0, None),
+                children: vec![Tree {
+                    path: Path::root().child(b"a"),
+                    node: node(1, Some(lease)),
+                    children: Vec::new(),
+                }],
+            }
+        };
+        assert_eq!(kept(0, &tree(50), &found(50)), Ok(()));
+        assert_eq!(id_of(&kept(0, &tree(49), &found(50))), "T5");
+        assert_eq!(id_of(&kept(0, &tree(51), &found(50))), "T5");
+    }
+
+    #[test]
+    fn t5_what_a_new_leader_may_grant_anew() {
+        let path = Path::root().child(b"a");
+        let leases = |deadline| {
+            let deadline = ClusterTime(deadline);
+            BTreeMap::from([(
+                path.clone(),
+                Lease {
+                    deadline,
+                    ..lease(50)
+                },
+            )])
+        };
+        // Granted at 100.
+        let before = leases(150);
+        let window = Duration::from_nanos(20);
+        let anew = |last, after| renewed(ClusterTime(last), &before, &leases(after), window);
+        assert_eq!(anew(120, 190), Ok(()));
+        assert_eq!(anew(500, 150), Ok(()), "it was left alone");
+        assert_eq!(id_of(&anew(121, 190)), "T5");
+    }
+
+    #[test]
+    fn t8_more_left_than_granted_or_than_before() {
+        let path = Path::root().child(b"a");
+        let lease = |deadline| Shown {
+            id: LeaseId::PRIVATE,
+            granted: Duration::from_nanos(50),
+            deadline: ClusterTime(deadline),
+        };
+        let mut reported = Reported::default();
+        let mut at = |now, deadline| reported.shows(0, &path, lease(deadline), ClusterTime(now));
+        assert_eq!(at(100, 150), Ok(()));
+        assert_eq!(at(120, 150), Ok(()));
+        assert_eq!(id_of(&at(119, 150)), "T8", "it rises");
+        assert_eq!(at(119, 160), Ok(()), "it was written");
+        assert_eq!(id_of(&at(109, 160)), "T8", "more than granted");
+        assert_eq!(at(200, 160), Ok(()), "over, and not gone yet");
     }
 }

@@ -480,12 +480,7 @@ impl Search {
 
     fn checks(&self, on: bool) -> Checks {
         let founders = self.cluster.birth.configuration();
-        Checks::new(
-            on,
-            founders,
-            GRAIN,
-            2 * self.cluster.config.election_timeout,
-        )
+        Checks::new(on, founders, GRAIN, self.cluster.config.clone())
     }
 
     fn keep_past(&mut self, checks: Checks) -> u32 {

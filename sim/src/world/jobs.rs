@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quorate_core::Input;
+use quorate_core::wal::{Files, slice};
 
 use super::World;
 use crate::check::{Verdict, Violation};
@@ -97,6 +98,13 @@ impl World {
         let changed = writing.full != process.disk_full;
         process.disk_full = writing.full;
         self.checks.durable(seat, &writing.writes);
+        if !writing.full {
+            let may_fail = self.options.dials.on(Fault::D12);
+            let (bytes, segment) = (process.wal.disk_bytes(), self.limits.segment_bytes);
+            let writes = writing.writes.len();
+            self.checks
+                .log_done(seat, writes, may_fail, bytes, segment)?;
+        }
         self.see_durable(seat, &writing.writes);
         if changed {
             self.absorb(seat, Input::DiskFull(writing.full));
@@ -175,6 +183,27 @@ impl World {
         self.sweep_slices(seat);
         let applied = changes.applied;
         self.input(seat, Input::Checkpointed { applied })
+    }
+
+    /// B3: nothing is left on disk that nobody needs.
+    pub(crate) fn look_at_files(&self, seat: usize) -> Verdict {
+        let node = &self.nodes[seat];
+        let Some(process) = node.process().filter(|_| self.checks.are_on()) else {
+            return Ok(());
+        };
+        let files = SimFiles::new(node.disk.clone());
+        let names = files.list().unwrap_or_default();
+        let (slices, others): (Vec<_>, Vec<_>) =
+            names.iter().partition(|name| slice::id_of(name).is_some());
+        let bytes = others.iter().filter_map(|name| files.len(name).ok()).sum();
+        let there = slices
+            .iter()
+            .filter_map(|name| slice::id_of(name))
+            .collect();
+        let spare = self.limits.spare_segments as u64 * self.limits.segment_bytes;
+        let log = (process.wal.disk_bytes(), spare);
+        let listed = node.kept_slices();
+        self.checks.on_disk(seat, bytes, log, &there, &listed)
     }
 
     pub(super) fn disk_latency(

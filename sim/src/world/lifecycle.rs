@@ -81,6 +81,7 @@ impl World {
         self.watchdog.starts(seat);
         self.checks
             .restarted(self.now, seat, held, start, entries, applied, owed)?;
+        self.checks.log_found(seat, wal.disk_bytes());
         let local = node.clock.read(self.now);
         let replica = Replica::new(self.options.config.clone(), *opening, local);
         node.life = Life::Up(Box::new(Process::new(replica, *wal)));
@@ -104,6 +105,7 @@ impl World {
         self.log.line(self.now, self.trace.steps(), &[seat], || {
             format!("n{seat} crashes")
         });
+        self.checks.stops(self.now, seat);
         let node = &mut self.nodes[seat];
         let here = self.fates.at(Place::Node(seat), incarnation);
         let Waiting { callers, watchers } = node.crash(power, here, &mut draw);

@@ -56,6 +56,8 @@ impl World {
         self.log
             .line(self.now, self.trace.steps(), &[to, from], what);
         self.watchdog.hears(self.now, to, from);
+        let is_late = self.heal.as_ref().is_some_and(|heal| heal.is_late(sent));
+        self.checks.hears(to, from_id, &message.body, is_late);
         let before = self.checks.before(&process.replica, &message);
         process.replica.step(
             local,
@@ -82,6 +84,7 @@ impl World {
         self.log.line(self.now, self.trace.steps(), &[seat], || {
             crate::log::describe_input(seat, &input)
         });
+        self.checks.absorbs(seat, &input, &process.replica);
         process.replica.step(local, input);
     }
 
@@ -207,6 +210,7 @@ impl World {
                 self.kick_log(seat)
             }
             Output::TrimLog { below } => {
+                self.checks.trims(seat, below);
                 if let Some(process) = self.nodes[seat].process_mut() {
                     process.backlog.push_back(LogTask::Trim(below));
                 }

@@ -162,7 +162,7 @@ impl World {
                 checks,
                 birth.configuration(),
                 grain(&options.dials),
-                2 * options.config.election_timeout,
+                options.config.clone(),
             ),
             fates,
             issued: 0,

@@ -230,6 +230,10 @@ impl World {
             let what = format!("n{seat} answers {request}, which is not open: {result:?}");
             return Err(Violation::new("L3", &[seat], what));
         };
+        let is_busy = handed.is_none() && result == Err(RequestError::Busy);
+        let questions = process.requests.values().filter(|c| c.handed.is_none());
+        let open = is_busy.then(|| questions.count());
+        self.checks.replies(seat, &result, open)?;
         self.trace
             .event(self.now, 104, seat as u64, digest(&result));
         self.see_reply(operation, attempt);

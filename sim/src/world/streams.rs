@@ -26,6 +26,7 @@ impl World {
         let mut draw = self.seed.draw(Purpose::Watcher, stream, state.opened);
         let seat = draw.place(self.nodes.len());
         let (filter, since, credit) = (state.filter.clone(), state.next, state.pace.0);
+        let once = state.once;
         let Some(process) = self.nodes[seat].process_mut() else {
             let at = self.now + Duration::from_millis(draw.between(20, 500));
             self.queue.push(at, Event::Open { client, stream });
@@ -35,7 +36,7 @@ impl World {
         self.see_watch(seat, watch, || words::watch(&filter, since));
         self.checks
             .streams
-            .opens(stream, watch, seat, &filter, since);
+            .opens(stream, watch, seat, &filter, since, once);
         if let Some(state) = self.clients[client].streams.get_mut(&stream) {
             state.open = Some((watch, seat));
             state.credit = credit;

@@ -76,6 +76,9 @@ impl World {
         self.look_at_disturbances();
         for seat in 0..self.nodes.len() {
             self.look_at(seat);
+            if let Some(process) = self.nodes[seat].process() {
+                self.checks.watches_meet(seat, &process.replica)?;
+            }
             let state = &self.watchdog.seats[seat];
             let Some((term, since)) = state.leads else {
                 continue;
