@@ -151,6 +151,7 @@ fn figures(out: &mut impl Write, report: &Report, real: Duration) -> io::Result<
     let mut totals = Totals::default();
     totals.add(report, real);
     writeln!(out, "faults injected: {}", report.counters)?;
+    writeln!(out, "{}", totals.tally)?;
     speed(out, &totals)
 }
 
@@ -182,11 +183,12 @@ fn run_many(
         let _ = writeln!(io::stderr(), "{failure}\n");
     });
     writeln!(out, "faults injected: {}", totals.counters)?;
+    writeln!(out, "{}", totals.tally)?;
     speed(out, &totals)?;
     writeln!(
         out,
         "{} seeds passed, {} failed",
         totals.passed, totals.failed
     )?;
-    Ok(totals.failed == 0)
+    Ok(totals.failed == 0 && totals.tally.is_decided())
 }

@@ -39,11 +39,14 @@ pub enum Profile {
     Snap,
     /// Disks that hang for long, on a network without fault.
     Stall,
+    /// Few operations of few clients, so that the whole store can be checked from outside at once
+    /// (SIMULATION.md §8.2).
+    Whole,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Swarm,
         Self::Figure8,
         Self::TtlStorm,
@@ -55,6 +58,7 @@ impl Profile {
         Self::Lease,
         Self::Snap,
         Self::Stall,
+        Self::Whole,
     ];
 
     const fn name(self) -> &'static str {
@@ -70,6 +74,7 @@ impl Profile {
             Self::Lease => "lease",
             Self::Snap => "snap",
             Self::Stall => "stall",
+            Self::Whole => "whole",
         }
     }
 }
@@ -258,6 +263,10 @@ impl Options {
                     (Fault::K9, 100),
                 ]);
             }
+            Profile::Whole => {
+                self.clients = self.clients.min(8);
+                self.operations = draw.between(50, 200);
+            }
             Profile::LeaderKiller => {
                 self.members = *draw.pick(&[3, 5]);
                 self.dials = Dials::off().with(&[
@@ -330,7 +339,8 @@ fn log_bytes(profile: Profile, draw: &mut Draw) -> Option<usize> {
         | Profile::Tiny
         | Profile::LeaderKiller
         | Profile::Lease
-        | Profile::Stall => is_low.then_some(low),
+        | Profile::Stall
+        | Profile::Whole => is_low.then_some(low),
     }
 }
 
@@ -348,7 +358,8 @@ fn waits(profile: Profile, draw: &mut Draw) -> u32 {
         | Profile::Tiny
         | Profile::LeaderKiller
         | Profile::Lease
-        | Profile::Stall => 1,
+        | Profile::Stall
+        | Profile::Whole => 1,
     }
 }
 

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::check::Violation;
+use crate::check::blackbox::Tally;
 use crate::clock::Time;
 use crate::fault::Counters;
 use crate::ledger::Ledger;
@@ -54,6 +55,8 @@ pub struct Report {
     pub snapshots: u64,
     /// Faults.
     pub counters: Counters,
+    /// What was judged from outside.
+    pub tally: Tally,
     /// What was committed.
     pub ledger: Ledger,
     /// Its lines, where they were kept.
@@ -119,6 +122,7 @@ pub fn run_with(options: Options, look: Look) -> Report {
         operations: world.issued,
         snapshots: world.installed,
         counters: world.counters,
+        tally: world.tally,
         ledger: world.checks.ledger,
         log: world.log,
         failure,

@@ -116,7 +116,8 @@ impl Mix {
             | Profile::Powercut
             | Profile::Tiny
             | Profile::Snap
-            | Profile::Stall => {}
+            | Profile::Stall
+            | Profile::Whole => {}
         }
         Self {
             weights,

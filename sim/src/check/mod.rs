@@ -2,8 +2,10 @@
 //!
 //! The checkers take plain data, so that each can be shown a history that breaks it. They see what
 //! no node sees: true time, all disks, and the one ledger. [`Checks`] feeds them from the replicas,
-//! after every step, with what is new on the node that stepped.
+//! after every step, with what is new on the node that stepped. [`blackbox`] is apart from them: it
+//! sees only what clients see, and judges once, when a run is over.
 
+pub mod blackbox;
 pub mod determinism;
 pub mod durability;
 pub mod election;

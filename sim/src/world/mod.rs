@@ -20,6 +20,7 @@ use quorate_core::store::{ClientRequest, Command, Operation, Path};
 use quorate_core::wal::WalLimits;
 use quorate_core::{BirthRecord, Input, NodeId};
 
+use crate::check::blackbox::{Clocks, History, Tally, judge};
 use crate::check::linearizability::Asked;
 use crate::check::{Checks, Verdict, Violation};
 use crate::client::Client;
@@ -65,6 +66,10 @@ pub struct World {
     paths: Vec<Path>,
     /// What must hold.
     pub checks: Checks,
+    /// What clients asked and were told.
+    pub(crate) history: History,
+    /// How much of it was judged.
+    pub tally: Tally,
     /// How often each fault happened.
     pub counters: Counters,
     /// Operations begun.
@@ -124,6 +129,8 @@ impl World {
                 grain(&options.dials),
                 2 * options.config.election_timeout,
             ),
+            history: History::new(checks, &options.settings),
+            tally: Tally::default(),
             counters: Counters::default(),
             issued: 0,
             watches: 0,
@@ -157,7 +164,14 @@ impl World {
         while !self.finished && until.is_none_or(|until| self.trace.steps() < until) {
             self.step()?;
         }
-        Ok(())
+        self.judge()
+    }
+
+    /// What clients were told must make sense by itself.
+    fn judge(&mut self) -> Verdict {
+        let clocks = Clocks::new(grain(&self.options.dials), &self.checks.ledger);
+        let whole = self.options.run.profile == Profile::Whole;
+        judge(&self.history, &clocks, whole, &mut self.tally)
     }
 
     /// The next event.

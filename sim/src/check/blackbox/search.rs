@@ -1,0 +1,533 @@
+//! The search for one order of all operations of a partition that explains every answer.
+//!
+//! As in Wing and Gong, an operation may come next if no other that is still to come had returned
+//! before it was invoked; as in Lowe, what was tried in vain is remembered as (set of operations,
+//! state). Four things keep it short, and none of them leaves out an order that might fit:
+//!
+//! 1. Answered writes show indexes, and so stand in one order only.
+//! 2. What changes nothing (a read, a refusal) and fits, goes next: it can only be in the way later.
+//! 3. What nobody saw (a write without an answer, an expiry) goes right before something that it
+//!    makes a difference to; it is tried only when everything that was seen leads to nothing.
+//! 4. A failure knows the paths that it depends on. On the way back, only such unseen changes are
+//!    tried as touch one of these.
+//!
+//! Orders with few unseen changes in a row are tried first.
+
+use std::collections::BTreeMap;
+
+use super::book::{Book, Op};
+use super::names::{PathId, Paths};
+use super::spec::{Answer, Ask, Scope, State, pin};
+
+/// What came of a search.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// There is an order.
+    Legal,
+    /// It took too long to say.
+    Undecided,
+    /// There is none.
+    Illegal(Stuck),
+}
+
+/// Where the search came furthest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Stuck {
+    /// So many operations were placed.
+    pub(super) placed: usize,
+    /// These could have been next, and none of them fits.
+    pub(super) blocked: Vec<usize>,
+}
+
+/// So many unseen changes in a row are tried, one search after the other.
+const RUNS: [u32; 4] = [1, 2, 4, u32::MAX];
+
+/// What is tried at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// The operation at this place of the partition.
+    Op(usize),
+    Expiry(PathId),
+}
+
+/// The way back to a moment.
+#[derive(Clone, Copy, Debug)]
+struct Marks {
+    trail: usize,
+    log: usize,
+    chain: usize,
+}
+
+/// A moment: what has been tried from here, and why it failed.
+#[derive(Debug)]
+struct Moment {
+    before: Marks,
+    here: Marks,
+    key: u128,
+    /// What may be next of that which has taken place.
+    musts: Vec<usize>,
+    next: usize,
+    /// Those of them that do not fit here.
+    misfits: Vec<usize>,
+    /// Until then something has to come next.
+    end: u64,
+    tried: Vec<Choice>,
+    conflict: Paths,
+    /// Unseen changes in a row that led here.
+    run: u32,
+    /// What the choice that is being tried wrote, and what it depends on.
+    wrote: Paths,
+    reads: Paths,
+}
+
+impl Moment {
+    /// What was tried failed, and that depends on `conflict`.
+    fn fails(&mut self, conflict: Paths) {
+        self.conflict |= conflict;
+        if self.wrote & conflict != 0 {
+            self.conflict |= self.reads;
+        }
+    }
+}
+
+/// What came of a step to a moment.
+enum Entered {
+    Done,
+    Failed(Paths),
+    Open(Moment),
+}
+
+pub(super) struct Search<'a> {
+    book: &'a Book,
+    /// The operations of the partition, as they were invoked.
+    ops: Vec<&'a Op>,
+    /// Those with a place among the writes, in that order, and how far they are placed.
+    chain: Vec<usize>,
+    placed_chain: usize,
+    /// Those that have taken place and are not placed yet, as a ring with an end of its own.
+    next: Vec<usize>,
+    last: Vec<usize>,
+    optional: Vec<usize>,
+    /// By place in the book, of those that are somebody's twin.
+    twins: BTreeMap<usize, usize>,
+    placed: Vec<bool>,
+    trail: Vec<usize>,
+    left: usize,
+    state: State<'a>,
+    set: u128,
+    failed: BTreeMap<u128, Paths>,
+    steps: u64,
+    run_max: u32,
+    /// Something was not tried since there would have been too many unseen changes in a row.
+    is_cut: bool,
+    stuck: Stuck,
+}
+
+impl<'a> Search<'a> {
+    /// A search for an order of `ops`, which are places in the book.
+    pub(super) fn new(book: &'a Book, ops: &[usize]) -> Self {
+        let twins = ops.iter().enumerate();
+        let twins = twins.map(|(place, &op)| (op, place)).collect();
+        let ops: Vec<&Op> = ops.iter().map(|&op| &book.ops[op]).collect();
+        let mut chain: Vec<usize> = (0..ops.len()).filter(|&op| ops[op].pin.is_some()).collect();
+        chain.sort_by_key(|&op| ops[op].pin);
+        let pins = chain.iter().filter_map(|&op| ops[op].pin).collect();
+        let count = ops.len();
+        let mut search = Self {
+            book,
+            chain,
+            placed_chain: 0,
+            next: vec![count; count + 1],
+            last: vec![count; count + 1],
+            optional: (0..count).filter(|&op| !ops[op].must).collect(),
+            twins,
+            placed: vec![false; count],
+            trail: Vec::new(),
+            left: 0,
+            state: State::new(&book.names, pins),
+            set: 0,
+            failed: BTreeMap::new(),
+            steps: 0,
+            run_max: 0,
+            is_cut: false,
+            stuck: Stuck::default(),
+            ops,
+        };
+        for op in (0..count).filter(|&op| search.ops[op].must) {
+            let last = search.last[count];
+            search.next[last] = op;
+            search.last[op] = last;
+            search.last[count] = op;
+            search.left += 1;
+        }
+        search
+    }
+
+    /// Searches, in about so many steps.
+    pub(super) fn run(&mut self, budget: u64) -> Outcome {
+        let begin = self.marks();
+        for run_max in RUNS {
+            self.run_max = run_max;
+            self.is_cut = false;
+            self.failed.clear();
+            self.steps = 0;
+            let outcome = self.explore(budget);
+            if outcome == Some(true) {
+                return Outcome::Legal;
+            }
+            if outcome == Some(false) && !self.is_cut {
+                return Outcome::Illegal(self.stuck.clone());
+            }
+            self.rewind(begin);
+        }
+        Outcome::Undecided
+    }
+
+    /// Whether there is an order; `None` where the budget is used up.
+    fn explore(&mut self, budget: u64) -> Option<bool> {
+        let mut moments: Vec<Moment> = Vec::new();
+        let mut entered = self.enter(self.marks(), 0);
+        loop {
+            match entered {
+                Entered::Done => return Some(true),
+                Entered::Open(moment) => moments.push(moment),
+                Entered::Failed(conflict) => match moments.last_mut() {
+                    Some(moment) => moment.fails(conflict),
+                    None => return Some(false),
+                },
+            }
+            if self.steps > budget {
+                return None;
+            }
+            let moment = moments.last_mut().expect("one was opened or has failed");
+            entered = match self.advance(moment) {
+                Some(run) => {
+                    let before = moment.here;
+                    self.enter(before, run)
+                }
+                None => {
+                    let moment = moments.pop().expect("it was there a moment ago");
+                    self.rewind(moment.before);
+                    self.failed.insert(moment.key, moment.conflict);
+                    Entered::Failed(moment.conflict)
+                }
+            };
+        }
+    }
+
+    /// A new moment, `run` unseen changes after something that was seen.
+    fn enter(&mut self, before: Marks, run: u32) -> Entered {
+        let (window, end) = self.settle();
+        if self.left == 0 {
+            return Entered::Done;
+        }
+        // How many more there may be in a row is part of what the moment is.
+        let run_left = match self.run_max {
+            u32::MAX => 0,
+            _ => u128::from(run) << 64,
+        };
+        let key = self.set ^ self.state.hash() ^ run_left;
+        if let Some(&conflict) = self.failed.get(&key) {
+            self.rewind(before);
+            return Entered::Failed(conflict);
+        }
+        let mut musts: Vec<usize> = window
+            .into_iter()
+            .filter(|&op| self.may_be_next(op))
+            .collect();
+        musts.sort_by_key(|&op| self.ops[op].rank());
+        Entered::Open(Moment {
+            before,
+            here: self.marks(),
+            key,
+            musts,
+            next: 0,
+            misfits: Vec::new(),
+            end,
+            tried: Vec::new(),
+            conflict: 0,
+            run,
+            wrote: 0,
+            reads: 0,
+        })
+    }
+
+    /// Goes on from a moment in the next way there is: returns how many unseen changes in a row
+    /// that makes.
+    fn advance(&mut self, moment: &mut Moment) -> Option<u32> {
+        while let Some(&op) = moment.musts.get(moment.next) {
+            moment.next += 1;
+            if self.fits(op) {
+                moment.wrote = self.state.changed(moment.here.log);
+                moment.reads = self.ops[op].reads;
+                self.take(op);
+                return Some(0);
+            }
+            moment.misfits.push(op);
+            moment.conflict |= self.ops[op].reads;
+        }
+        self.note(moment);
+        let choice = self.unseen(moment)?;
+        moment.tried.push(choice);
+        self.apply(choice);
+        moment.wrote = self.state.changed(moment.here.log);
+        moment.reads = self.depends(choice);
+        if let Choice::Op(op) = choice {
+            self.take(op);
+        }
+        Some(moment.run.saturating_add(1))
+    }
+
+    /// The unseen change that is to be tried next.
+    fn unseen(&mut self, moment: &mut Moment) -> Option<Choice> {
+        let choices = self.choices(moment);
+        if moment.run >= self.run_max {
+            self.is_cut |= !choices.is_empty();
+            return None;
+        }
+        loop {
+            let mut best = None;
+            let mut has_grown = false;
+            for &choice in &choices {
+                if moment.tried.contains(&choice) {
+                    continue;
+                }
+                if self.apply(choice) {
+                    let wrote = self.state.changed(moment.here.log);
+                    let helps = wrote & moment.conflict != 0;
+                    let at_once = helps && moment.misfits.iter().any(|&op| self.would_fit(op));
+                    self.state.undo(moment.here.log);
+                    if at_once {
+                        return Some(choice);
+                    }
+                    best = best.or(helps.then_some(choice));
+                    continue;
+                }
+                // It does nothing here; what would let it may help.
+                let depends = self.depends(choice);
+                if self.would_write(choice) & moment.conflict != 0
+                    && depends & !moment.conflict != 0
+                {
+                    moment.conflict |= depends;
+                    has_grown = true;
+                }
+            }
+            if best.is_some() || !has_grown {
+                return best;
+            }
+        }
+    }
+
+    /// All unseen changes that may come next.
+    fn choices(&self, moment: &Moment) -> Vec<Choice> {
+        let is_first = |op: usize| {
+            let twin = self.ops[op].twin.and_then(|twin| self.twins.get(&twin));
+            twin.is_none_or(|&twin| self.placed[twin])
+        };
+        let begun = self.optional.iter().copied();
+        let begun = begun.take_while(|&op| self.ops[op].invoked <= moment.end);
+        let open = begun.filter(|&op| !self.placed[op] && is_first(op));
+        let leased = self.state.leased();
+        let over = leased.filter(|&(_, earliest)| earliest <= moment.end);
+        over.map(|(path, _)| Choice::Expiry(path))
+            .chain(open.map(Choice::Op))
+            .collect()
+    }
+
+    /// Places all that fits and changes nothing. Returns what may come next, as far as time tells,
+    /// and the end of that time.
+    fn settle(&mut self) -> (Vec<usize>, u64) {
+        loop {
+            let (window, end) = self.window();
+            let mut is_still = true;
+            for &op in &window {
+                let changes = matches!(self.ops[op].answer, Answer::Changed(_) | Answer::Unseen(_));
+                if changes || !self.may_be_next(op) {
+                    continue;
+                }
+                let mark = self.state.mark();
+                if self.fits(op) {
+                    if self.state.mark() == mark {
+                        self.take(op);
+                        is_still = false;
+                    } else {
+                        self.state.undo(mark);
+                    }
+                }
+            }
+            if is_still {
+                return (window, end);
+            }
+        }
+    }
+
+    /// All that was invoked before something returned that is still to come.
+    fn window(&self) -> (Vec<usize>, u64) {
+        let (mut window, mut end) = (Vec::new(), u64::MAX);
+        let mut op = self.next[self.ops.len()];
+        while let Some(at) = self.ops.get(op).filter(|at| at.invoked <= end) {
+            end = end.min(at.returned);
+            window.push(op);
+            op = self.next[op];
+        }
+        (window, end)
+    }
+
+    /// Whether no write that belongs before it is still to come.
+    fn may_be_next(&self, op: usize) -> bool {
+        let pin = self.ops[op].pin;
+        pin.is_none()
+            || self
+                .chain
+                .get(self.placed_chain)
+                .is_some_and(|&at| self.ops[at].pin == pin)
+    }
+
+    /// The highest index shown so far.
+    fn floor(&self) -> u64 {
+        let last = self.placed_chain.checked_sub(1).map(|at| self.chain[at]);
+        last.and_then(|op| self.ops[op].pin)
+            .map_or(0, |pin| pin / 2)
+    }
+
+    /// Lets the operation take place, if it can.
+    fn fits(&mut self, op: usize) -> bool {
+        self.steps += 1;
+        let floor = self.floor();
+        // Two changes with one index: the second one does not rise.
+        let floor = match self.ops[op].answer {
+            Answer::Unseen(Some(index)) if index <= floor => return false,
+            Answer::Unseen(_) | Answer::Changed(_) | Answer::Found(_) | Answer::Refused(_) => floor,
+        };
+        self.state
+            .place(&self.ops[op].ask, &self.ops[op].answer, floor)
+    }
+
+    fn would_fit(&mut self, op: usize) -> bool {
+        let mark = self.state.mark();
+        let fits = self.fits(op);
+        self.state.undo(mark);
+        fits
+    }
+
+    /// Whether an unseen change does anything here, which it has done then.
+    fn apply(&mut self, choice: Choice) -> bool {
+        match choice {
+            Choice::Op(op) => self.fits(op),
+            Choice::Expiry(path) => {
+                self.steps += 1;
+                self.state.expire(path);
+                true
+            }
+        }
+    }
+
+    /// All that the effect of an unseen change depends on.
+    fn depends(&self, choice: Choice) -> Paths {
+        match choice {
+            Choice::Op(op) => self.ops[op].reads,
+            Choice::Expiry(path) => {
+                let place = self.book.names.place(path);
+                place.way | place.tree
+            }
+        }
+    }
+
+    /// What an unseen change would write if something else did not stop it.
+    fn would_write(&self, choice: Choice) -> Paths {
+        let Choice::Op(op) = choice else {
+            return 0;
+        };
+        let ask = &self.ops[op].ask;
+        let place = self.book.names.place(ask.path());
+        let missing = place
+            .above
+            .iter()
+            .filter(|&&above| self.state.node(above).is_none());
+        let missing = missing.fold(0, |all, &above| all | self.book.names.place(above).own);
+        match ask {
+            Ask::Delete {
+                scope: Scope::EmptyDirectory | Scope::Tree,
+                ..
+            } => place.tree,
+            Ask::Get { .. } | Ask::Put { .. } | Ask::Append { .. } | Ask::Delete { .. } => {
+                place.own | missing
+            }
+        }
+    }
+
+    /// Marks an operation as placed.
+    fn take(&mut self, op: usize) {
+        assert!(!self.placed[op], "placed twice");
+        self.placed[op] = true;
+        self.trail.push(op);
+        self.set ^= name(op);
+        if self.ops[op].must {
+            let (last, next) = (self.last[op], self.next[op]);
+            self.next[last] = next;
+            self.last[next] = last;
+            self.left -= 1;
+        }
+        while self
+            .chain
+            .get(self.placed_chain)
+            .is_some_and(|&op| self.placed[op])
+        {
+            self.placed_chain += 1;
+        }
+    }
+
+    fn marks(&self) -> Marks {
+        Marks {
+            trail: self.trail.len(),
+            log: self.state.mark(),
+            chain: self.placed_chain,
+        }
+    }
+
+    fn rewind(&mut self, marks: Marks) {
+        while self.trail.len() > marks.trail {
+            let op = self.trail.pop().expect("longer than the mark");
+            self.placed[op] = false;
+            self.set ^= name(op);
+            if self.ops[op].must {
+                let (last, next) = (self.last[op], self.next[op]);
+                self.next[last] = op;
+                self.last[next] = op;
+                self.left += 1;
+            }
+        }
+        self.state.undo(marks.log);
+        self.placed_chain = marks.chain;
+    }
+
+    /// Remembers where the search came furthest.
+    fn note(&mut self, moment: &Moment) {
+        let placed = self.trail.len();
+        if placed >= self.stuck.placed && moment.tried.is_empty() {
+            let fits = |op: &usize| moment.musts.contains(op) && !moment.misfits.contains(op);
+            let mut blocked = self.window().0;
+            blocked.retain(|op| !fits(op));
+            self.stuck = Stuck { placed, blocked };
+        }
+    }
+}
+
+impl Op {
+    /// What is tried first: what can only be right now, then the next write, then what was only
+    /// seen.
+    const fn rank(&self) -> u8 {
+        match (&self.answer, self.pin) {
+            (Answer::Found(_) | Answer::Refused(_), _) => 0,
+            (_, Some(_)) => 1,
+            (_, None) => 2,
+        }
+    }
+}
+
+/// A name for an operation in a set: the names of all of them are combined.
+fn name(op: usize) -> u128 {
+    xxhash_rust::xxh3::xxh3_128(&(op as u64).to_le_bytes())
+}
+
+const _: () = assert!(pin(1, false) / 2 == 1 && pin(1, true) / 2 == 1);

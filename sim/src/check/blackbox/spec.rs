@@ -1,0 +1,688 @@
+//! What a part of the store does, one operation after the other: written down once more, apart from
+//! the store and from the model.
+//!
+//! An answer shows indexes, which the specification does not know: it knows which change an index
+//! belongs to only where it was shown. What a change left that nobody was answered has an *open*
+//! index: some number between those of the changes before and after it, pinned down by the first
+//! answer that shows it.
+
+use quorate_core::store::Action;
+
+use super::names::{EMPTY, Names, PathId, Paths, ROOT, ValueId};
+
+/// The index of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp(u64);
+
+const OPEN: u64 = 1 << 63;
+
+impl Stamp {
+    pub(super) const fn known(index: u64) -> Self {
+        Self(index)
+    }
+
+    /// Not known, and larger than `index`.
+    pub(super) const fn after(index: u64) -> Self {
+        Self(OPEN | index)
+    }
+
+    const fn is_open(self) -> bool {
+        self.0 & OPEN != 0
+    }
+}
+
+/// A limit on how long a node lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    /// In nanoseconds.
+    pub(super) granted: u64,
+    /// The earliest true time at which it may be over.
+    pub(super) earliest: u64,
+}
+
+/// A key or a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    /// Of a key.
+    pub(super) value: Option<ValueId>,
+    pub(super) created: Stamp,
+    pub(super) modified: Stamp,
+    pub(super) lease: Option<Lease>,
+}
+
+/// A node in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) value: Option<ValueId>,
+    pub(super) created: u64,
+    pub(super) modified: u64,
+    pub(super) granted: Option<u64>,
+}
+
+/// Why the store says no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    NotFound(PathId),
+    /// What was found instead.
+    CompareFailed {
+        value: Option<ValueId>,
+        modified: Option<u64>,
+    },
+    NotAKey(Option<PathId>),
+    NotADirectory(PathId),
+    Exists(PathId),
+    RootIsReadOnly,
+    NotEmpty(PathId),
+    /// What this operation is never answered.
+    Strange,
+}
+
+/// What a put leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Value(ValueId),
+    Directory,
+    Kept,
+}
+
+/// What a key is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Compare {
+    pub(super) value: Option<ValueId>,
+    pub(super) modified: Option<u64>,
+}
+
+/// The condition of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    Always,
+    Missing,
+    Exists,
+    Matches(Compare),
+}
+
+/// What a delete may remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    Key,
+    EmptyDirectory,
+    Tree,
+    Matches(Compare),
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    Get {
+        path: PathId,
+        recursive: bool,
+    },
+    Put {
+        path: PathId,
+        content: Content,
+        when: When,
+        lease: Option<Lease>,
+    },
+    /// The child has a path of its own, known or made up.
+    Append {
+        child: PathId,
+        value: Option<ValueId>,
+        lease: Option<Lease>,
+    },
+    Delete {
+        path: PathId,
+        scope: Scope,
+    },
+}
+
+impl Ask {
+    /// What it is about.
+    pub(super) const fn path(&self) -> PathId {
+        match *self {
+            Self::Get { path, .. } | Self::Put { path, .. } | Self::Delete { path, .. } => path,
+            Self::Append { child, .. } => child,
+        }
+    }
+
+    /// Which index of its key it asks for.
+    fn compared(&self) -> Option<u64> {
+        match self {
+            Self::Put {
+                when: When::Matches(compare),
+                ..
+            }
+            | Self::Delete {
+                scope: Scope::Matches(compare),
+                ..
+            } => compare.modified,
+            Self::Get { .. } | Self::Put { .. } | Self::Append { .. } | Self::Delete { .. } => None,
+        }
+    }
+
+    /// All that its answer may depend on.
+    pub(super) fn reads(&self, names: &Names) -> Paths {
+        let place = names.place(self.path());
+        match self {
+            Self::Get { .. }
+            | Self::Delete {
+                scope: Scope::EmptyDirectory,
+                ..
+            } => place.way | place.tree,
+            Self::Put { .. } | Self::Append { .. } | Self::Delete { .. } => place.way,
+        }
+    }
+}
+
+/// A change, as its client saw it.
+#[derive(Clone, Debug)]
+pub(super) struct Changed {
+    pub(super) index: u64,
+    pub(super) action: Action,
+    pub(super) path: PathId,
+    pub(super) node: Shown,
+    pub(super) previous: Option<Shown>,
+}
+
+/// What is answered.
+#[derive(Clone, Debug)]
+pub(super) enum Answer {
+    /// From the top down, each directory before what is in it.
+    Found(Vec<(PathId, Shown)>),
+    Changed(Box<Changed>),
+    Refused(Reason),
+    /// Nobody was told; it took effect under this index, as far as one knows.
+    Unseen(Option<u64>),
+}
+
+/// What a command does.
+enum Effect {
+    /// What is stamped as `None` is made or changed by this very command.
+    Write {
+        action: Action,
+        value: Option<ValueId>,
+        created: Option<Stamp>,
+        /// Of a directory that is renewed: what it keeps, and does not show.
+        kept: Option<Stamp>,
+        lease: Option<Lease>,
+    },
+    Remove {
+        action: Action,
+        old: Node,
+    },
+}
+
+/// Everything at one moment, and the way back to the moments before.
+#[derive(Debug)]
+pub(super) struct State<'a> {
+    names: &'a Names,
+    /// Where indexes stand that were shown with the answers to writes, rising: see [`pin`].
+    pins: Vec<u64>,
+    nodes: Vec<Option<Node>>,
+    log: Vec<(PathId, Option<Node>)>,
+    hash: u128,
+}
+
+/// Where a write with `index` belongs among those of its partition: an error tells which change was
+/// the last before it.
+pub(super) const fn pin(index: u64, is_error: bool) -> u64 {
+    2 * index + is_error as u64
+}
+
+impl<'a> State<'a> {
+    /// Nothing but the root.
+    pub(super) fn new(names: &'a Names, mut pins: Vec<u64>) -> Self {
+        pins.sort_unstable();
+        let mut nodes = vec![None; names.len()];
+        nodes[ROOT] = Some(Node {
+            value: None,
+            created: Stamp::known(0),
+            modified: Stamp::known(0),
+            lease: None,
+        });
+        Self {
+            names,
+            pins,
+            nodes,
+            log: Vec::new(),
+            hash: 0,
+        }
+    }
+
+    /// A name for all that is there.
+    pub(super) const fn hash(&self) -> u128 {
+        self.hash
+    }
+
+    /// A name for the way here.
+    pub(super) const fn mark(&self) -> usize {
+        self.log.len()
+    }
+
+    /// Goes back to `mark`.
+    pub(super) fn undo(&mut self, mark: usize) {
+        while self.log.len() > mark {
+            let (path, old) = self.log.pop().expect("longer than the mark");
+            self.weigh(path, old);
+            self.nodes[path] = old;
+        }
+    }
+
+    /// What was changed since `mark`.
+    pub(super) fn changed(&self, mark: usize) -> Paths {
+        let changed = self.log[mark..].iter();
+        changed.fold(0, |all, &(path, _)| all | self.names.place(path).own)
+    }
+
+    pub(super) fn node(&self, path: PathId) -> Option<&Node> {
+        self.nodes[path].as_ref()
+    }
+
+    /// All that has a lease, and the earliest time at which it may be over.
+    pub(super) fn leased(&self) -> impl Iterator<Item = (PathId, u64)> {
+        let nodes = self.nodes.iter().enumerate();
+        nodes.filter_map(|(path, node)| Some((path, node.as_ref()?.lease?.earliest)))
+    }
+
+    /// Does what is asked, if the answer fits; `floor` is the highest index shown before.
+    pub(super) fn place(&mut self, ask: &Ask, answer: &Answer, floor: u64) -> bool {
+        let mark = self.mark();
+        let fits = match ask {
+            Ask::Get { path, recursive } => self.read(*path, *recursive, answer),
+            Ask::Put { .. } | Ask::Append { .. } | Ask::Delete { .. } => {
+                self.write(ask, answer, floor)
+            }
+        };
+        if !fits {
+            self.undo(mark);
+        }
+        fits
+    }
+
+    /// What has a lease is over, with all that is in it.
+    pub(super) fn expire(&mut self, path: PathId) {
+        self.remove(path);
+    }
+
+    fn read(&mut self, path: PathId, recursive: bool, answer: &Answer) -> bool {
+        match (self.way(path), answer) {
+            (Ok(()), Answer::Found(found)) => {
+                let depth = if recursive { usize::MAX } else { 1 };
+                let mut rest = found.as_slice();
+                self.lists(path, depth, &mut rest) && rest.is_empty()
+            }
+            (Err(reason), Answer::Refused(answer)) => reason == *answer,
+            (Ok(()) | Err(_), _) => false,
+        }
+    }
+
+    /// Whether what is at `path` and below it is what `rest` begins with.
+    fn lists(&mut self, path: PathId, depth: usize, rest: &mut &[(PathId, Shown)]) -> bool {
+        let Some((&(shown, node), others)) = rest.split_first() else {
+            return false;
+        };
+        if shown != path || !self.shows(path, &node) {
+            return false;
+        }
+        *rest = others;
+        if node.value.is_some() || depth == 0 {
+            return true;
+        }
+        let names = self.names;
+        let children = names.place(path).children.iter();
+        for &child in children.filter(|&&child| !names.place(child).hidden) {
+            if self.nodes[child].is_some() && !self.lists(child, depth - 1, rest) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn write(&mut self, ask: &Ask, answer: &Answer, floor: u64) -> bool {
+        let path = ask.path();
+        if !self.explains(ask, path, answer) {
+            return false;
+        }
+        match (self.decide(ask), answer) {
+            (Ok(effect), Answer::Changed(changed)) => {
+                if changed.index <= floor || !self.agrees(path, &effect, changed) {
+                    return false;
+                }
+                self.perform(path, &effect, Stamp::known(changed.index));
+                true
+            }
+            (Ok(effect), Answer::Unseen(index)) => {
+                let stamp = index.map_or(Stamp::after(floor), Stamp::known);
+                self.perform(path, &effect, stamp);
+                true
+            }
+            (Err(reason), Answer::Refused(answer)) => reason == *answer,
+            (Ok(_) | Err(_), _) => false,
+        }
+    }
+
+    /// Pins down what is open and told by the answer: by the node it shows as the one before, or by
+    /// what came of a comparison.
+    fn explains(&mut self, ask: &Ask, path: PathId, answer: &Answer) -> bool {
+        if let Answer::Changed(changed) = answer {
+            match &changed.previous {
+                Some(previous) if !self.shows(path, previous) => return false,
+                None if self.nodes[path].is_some() => return false,
+                Some(_) | None => {}
+            }
+        }
+        let (Some(asked), Some(mut node)) = (ask.compared(), self.nodes[path]) else {
+            return true;
+        };
+        let found = match answer {
+            Answer::Refused(Reason::CompareFailed {
+                modified: Some(found),
+                ..
+            }) => *found,
+            Answer::Refused(Reason::CompareFailed { modified: None, .. })
+            | Answer::Changed(_)
+            | Answer::Unseen(_) => asked,
+            Answer::Refused(_) | Answer::Found(_) => return true,
+        };
+        if node.modified.is_open() && node.value.is_some() {
+            let Some(stamp) = self.settled(node.modified, found) else {
+                return false;
+            };
+            node.modified = stamp;
+            self.set(path, Some(node));
+        }
+        true
+    }
+
+    fn decide(&self, ask: &Ask) -> Result<Effect, Reason> {
+        match *ask {
+            Ask::Get { .. } => unreachable!("a question changes nothing"),
+            Ask::Put {
+                path,
+                content,
+                when,
+                lease,
+            } => self.put(path, content, when, lease),
+            Ask::Append {
+                child,
+                value,
+                lease,
+            } => match self.way(child) {
+                Ok(()) => Err(Reason::Exists(child)),
+                Err(Reason::NotFound(_)) => Ok(Effect::Write {
+                    action: Action::Create,
+                    value,
+                    created: None,
+                    kept: None,
+                    lease,
+                }),
+                Err(reason) => Err(reason),
+            },
+            Ask::Delete { path, scope } => self.delete(path, scope),
+        }
+    }
+
+    fn put(
+        &self,
+        path: PathId,
+        content: Content,
+        when: When,
+        lease: Option<Lease>,
+    ) -> Result<Effect, Reason> {
+        if path == ROOT {
+            return Err(Reason::RootIsReadOnly);
+        }
+        let old = match self.way(path) {
+            Ok(()) => self.nodes[path],
+            Err(Reason::NotFound(missing)) => {
+                let makes = match when {
+                    When::Always => content != Content::Kept,
+                    When::Missing => true,
+                    When::Exists | When::Matches(_) => false,
+                };
+                if !makes {
+                    return Err(Reason::NotFound(missing));
+                }
+                None
+            }
+            Err(reason) => return Err(reason),
+        };
+        let is_directory = old.is_some_and(|old| old.value.is_none());
+        let (action, keeps) = match when {
+            When::Always if is_directory => return Err(Reason::NotAKey(Some(path))),
+            When::Always => (Action::Set, false),
+            When::Missing if old.is_some() => return Err(Reason::Exists(path)),
+            When::Missing => (Action::Create, false),
+            When::Exists => (Action::Update, true),
+            When::Matches(_) if is_directory => return Err(Reason::NotAKey(Some(path))),
+            When::Matches(compare) => {
+                differs(compare, old.as_ref())?;
+                (Action::CompareAndSwap, true)
+            }
+        };
+        if keeps && is_directory {
+            return match content {
+                Content::Value(value) if value != EMPTY => Err(Reason::NotAKey(Some(path))),
+                Content::Value(_) | Content::Directory | Content::Kept => Ok(Effect::Write {
+                    action,
+                    value: None,
+                    created: old.map(|old| old.created),
+                    kept: old.map(|old| old.modified),
+                    lease,
+                }),
+            };
+        }
+        let value = match content {
+            Content::Value(value) => Some(value),
+            Content::Directory if keeps => Some(EMPTY),
+            Content::Directory => None,
+            Content::Kept => Some(old.and_then(|old| old.value).unwrap_or(EMPTY)),
+        };
+        Ok(Effect::Write {
+            action,
+            value,
+            created: old.filter(|_| keeps).map(|old| old.created),
+            kept: None,
+            lease,
+        })
+    }
+
+    fn delete(&self, path: PathId, scope: Scope) -> Result<Effect, Reason> {
+        if path == ROOT {
+            return Err(match scope {
+                Scope::Matches(_) => Reason::NotAKey(None),
+                Scope::Key | Scope::EmptyDirectory | Scope::Tree => Reason::RootIsReadOnly,
+            });
+        }
+        self.way(path)?;
+        let old = self.nodes[path].expect("the way leads to something");
+        let mut action = Action::Delete;
+        match scope {
+            Scope::Key | Scope::Matches(_) if old.value.is_none() => {
+                return Err(Reason::NotAKey(Some(path)));
+            }
+            Scope::Matches(compare) => {
+                differs(compare, Some(&old))?;
+                action = Action::CompareAndDelete;
+            }
+            Scope::EmptyDirectory => {
+                let mut children = self.names.place(path).children.iter();
+                if children.any(|&child| self.nodes[child].is_some()) {
+                    return Err(Reason::NotEmpty(path));
+                }
+            }
+            Scope::Key | Scope::Tree => {}
+        }
+        Ok(Effect::Remove { action, old })
+    }
+
+    /// Whether something is at `path`; else what stops one on the way there.
+    fn way(&self, path: PathId) -> Result<(), Reason> {
+        for &above in &self.names.place(path).above {
+            match &self.nodes[above] {
+                Some(node) if node.value.is_some() => return Err(Reason::NotADirectory(above)),
+                Some(_) => {}
+                None => return Err(Reason::NotFound(above)),
+            }
+        }
+        match &self.nodes[path] {
+            Some(_) => Ok(()),
+            None => Err(Reason::NotFound(path)),
+        }
+    }
+
+    /// Whether the client was told just that. What was there before has been compared already.
+    fn agrees(&self, path: PathId, effect: &Effect, changed: &Changed) -> bool {
+        let shown = &changed.node;
+        let (right, value, created, granted) = match effect {
+            Effect::Write {
+                action,
+                value,
+                created,
+                kept: _,
+                lease,
+            } => {
+                let created = created.unwrap_or(Stamp::known(changed.index));
+                let granted = lease.map(|lease| lease.granted);
+                (*action, *value, created, granted)
+            }
+            Effect::Remove { action, old } => {
+                (*action, old.value.map(|_| EMPTY), old.created, None)
+            }
+        };
+        changed.path == path
+            && changed.action == right
+            && shown.value == value
+            && Stamp::known(shown.created) == created
+            && shown.modified == changed.index
+            && shown.granted == granted
+    }
+
+    fn perform(&mut self, path: PathId, effect: &Effect, stamp: Stamp) {
+        match *effect {
+            Effect::Remove { .. } => self.remove(path),
+            Effect::Write {
+                value,
+                created,
+                kept,
+                lease,
+                action: _,
+            } => {
+                let names = self.names;
+                for &above in &names.place(path).above {
+                    if self.nodes[above].is_none() {
+                        let made = Node {
+                            value: None,
+                            created: stamp,
+                            modified: stamp,
+                            lease: None,
+                        };
+                        self.set(above, Some(made));
+                    }
+                }
+                let node = Node {
+                    value,
+                    created: created.unwrap_or(stamp),
+                    modified: kept.unwrap_or(stamp),
+                    lease,
+                };
+                self.set(path, Some(node));
+            }
+        }
+    }
+
+    fn remove(&mut self, path: PathId) {
+        let names = self.names;
+        for &child in &names.place(path).children {
+            if self.nodes[child].is_some() {
+                self.remove(child);
+            }
+        }
+        self.set(path, None);
+    }
+
+    /// Whether `shown` is what is at `path`, which pins down what is open there.
+    fn shows(&mut self, path: PathId, shown: &Shown) -> bool {
+        let Some(node) = self.nodes[path] else {
+            return false;
+        };
+        if node.value != shown.value || node.lease.map(|lease| lease.granted) != shown.granted {
+            return false;
+        }
+        let created = self.settled(node.created, shown.created);
+        let modified = self.settled(node.modified, shown.modified);
+        let (Some(created), Some(modified)) = (created, modified) else {
+            return false;
+        };
+        let node = Node {
+            created,
+            modified,
+            ..node
+        };
+        self.set(path, Some(node));
+        true
+    }
+
+    /// What an index is once it was shown, if it can be that.
+    fn settled(&self, stamp: Stamp, shown: u64) -> Option<Stamp> {
+        if !stamp.is_open() {
+            return (stamp.0 == shown).then_some(stamp);
+        }
+        let floor = stamp.0 & !OPEN;
+        // The next answered write came after this change.
+        let next = self.pins.partition_point(|&at| at <= pin(floor, true));
+        let fits = self
+            .pins
+            .get(next)
+            .is_none_or(|&next| pin(shown, false) < next);
+        (shown > floor && fits).then_some(Stamp(shown))
+    }
+
+    fn set(&mut self, path: PathId, node: Option<Node>) {
+        if self.nodes[path] == node {
+            return;
+        }
+        let old = std::mem::replace(&mut self.nodes[path], node);
+        self.log.push((path, old));
+        // Once for what was there, and once for what is.
+        self.hash ^= weight(path, old) ^ weight(path, node);
+    }
+
+    /// What is at `path` becomes `node`, as far as the hash is concerned.
+    fn weigh(&mut self, path: PathId, node: Option<Node>) {
+        self.hash ^= weight(path, self.nodes[path]) ^ weight(path, node);
+    }
+}
+
+fn differs(compare: Compare, old: Option<&Node>) -> Result<(), Reason> {
+    let found = old.expect("only what is there is compared");
+    let value = found.value.filter(|_| compare.value.is_some());
+    let value = value.filter(|&value| compare.value != Some(value));
+    let modified = Some(found.modified.0).filter(|_| compare.modified.is_some());
+    let modified = modified.filter(|&modified| compare.modified != Some(modified));
+    if value.is_none() && modified.is_none() {
+        return Ok(());
+    }
+    Err(Reason::CompareFailed { value, modified })
+}
+
+fn weight(path: PathId, node: Option<Node>) -> u128 {
+    let Some(node) = node else {
+        return 0;
+    };
+    let lease = node
+        .lease
+        .map_or((0, 0), |lease| (1 + lease.granted, lease.earliest));
+    let words = [
+        path as u64,
+        node.value.map_or(0, |value| 1 + value as u64),
+        node.created.0,
+        node.modified.0,
+        lease.0,
+        lease.1,
+    ];
+    let mut bytes = [0; 48];
+    for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    xxhash_rust::xxh3::xxh3_128(&bytes)
+}
