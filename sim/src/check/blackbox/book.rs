@@ -11,7 +11,7 @@ use quorate_core::store::{
 
 use super::super::linearizability::Asked;
 use super::history::{History, Record, Said};
-use super::names::{Names, PathId, Paths, ROOT, ValueId};
+use super::names::{NUMBERED, Names, PathId, Paths, ROOT, ValueId};
 use super::spec::{Answer, Ask, Changed, Compare, Content, Lease, Reason, Scope, Shown, When, pin};
 use crate::clock::{Time, nanos};
 use crate::ledger::Ledger;
@@ -141,7 +141,7 @@ impl Book {
             clocks,
             whole,
             depth,
-            names: Names::new(),
+            names: Names::new(whole),
             known: Vec::new(),
             indexes: BTreeSet::new(),
             hazy: Vec::new(),
@@ -387,6 +387,7 @@ impl Binder<'_> {
             return Reason::Strange;
         }
         Reason::CompareFailed {
+            path: ask.map_or(ROOT, Ask::path),
             value: value.map(|(_, found)| found),
             modified: modified.map(|(_, found)| found),
         }
@@ -449,7 +450,7 @@ impl Binder<'_> {
         let name = self.names.place(path).path.name();
         let text = std::str::from_utf8(name)
             .ok()
-            .filter(|text| text.len() == 20)?;
+            .filter(|text| text.len() == NUMBERED)?;
         text.parse().ok()
     }
 

@@ -10,14 +10,21 @@ pub(super) type PathId = usize;
 /// The number of a value. The empty one is 0.
 pub(super) type ValueId = usize;
 
-/// A set of paths, or a larger one: a path is the bit of its number modulo 128.
+/// A set of paths of one partition, or a larger one: the last bit stands for all paths that have
+/// none of their own.
 pub(super) type Paths = u128;
+
+/// The bit that many paths share.
+pub(super) const REST: Paths = 1 << 127;
 
 /// The root.
 pub(super) const ROOT: PathId = 0;
 
 /// The empty value.
 pub(super) const EMPTY: ValueId = 0;
+
+/// The length of the names of children in order: there are many of them.
+pub(super) const NUMBERED: usize = 20;
 
 /// One path and those around it.
 #[derive(Clone, Debug)]
@@ -44,11 +51,15 @@ pub(super) struct Place {
 pub(super) struct Names {
     places: Vec<Place>,
     paths: BTreeMap<Path, PathId>,
+    /// How many bits are in use, by partition.
+    bits: BTreeMap<PathId, u32>,
+    whole: bool,
     values: BTreeMap<Value, ValueId>,
 }
 
 impl Names {
-    pub(super) fn new() -> Self {
+    /// No names yet, of a store that is one partition, or one for each first name.
+    pub(super) fn new(whole: bool) -> Self {
         let root = Place {
             path: Path::root(),
             hidden: false,
@@ -62,6 +73,8 @@ impl Names {
         Self {
             places: vec![root],
             paths: BTreeMap::from([(Path::root(), ROOT)]),
+            bits: BTreeMap::new(),
+            whole,
             values: BTreeMap::from([(Value::default(), EMPTY)]),
         }
     }
@@ -86,12 +99,24 @@ impl Names {
         if parent != ROOT {
             above.push(parent);
         }
-        let own = 1 << (id % 128);
+        let top = above.first().copied().unwrap_or(id);
+        // The root has the first one.
+        let bits = self
+            .bits
+            .entry(if self.whole { ROOT } else { top })
+            .or_insert(1);
+        let is_numbered = path.name().len() == NUMBERED || path.name().starts_with(b"?");
+        let own = if is_numbered || *bits == REST.trailing_zeros() {
+            REST
+        } else {
+            *bits += 1;
+            1 << (*bits - 1)
+        };
         self.places[parent].children.push(id);
         self.places.push(Place {
             path: path.clone(),
             hidden: path.name().starts_with(b"_"),
-            top: above.first().copied().unwrap_or(id),
+            top,
             above,
             children: Vec::new(),
             own,

@@ -13,10 +13,11 @@
 //!
 //! Orders with few unseen changes in a row are tried first.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::book::{Book, Op};
-use super::names::{PathId, Paths};
+use super::names::{PathId, Paths, REST};
 use super::spec::{Answer, Ask, Scope, State, pin};
 
 /// What came of a search.
@@ -40,14 +41,25 @@ pub(super) struct Stuck {
 }
 
 /// So many unseen changes in a row are tried, one search after the other.
-const RUNS: [u32; 4] = [1, 2, 4, u32::MAX];
+const RUNS: [u32; 4] = [1, 3, 9, u32::MAX];
 
 /// What is tried at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Choice {
     /// The operation at this place of the partition.
     Op(usize),
     Expiry(PathId),
+}
+
+/// What an unseen change does for what did not fit before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Help {
+    /// It changes something that matters.
+    Little,
+    /// Something else is in the way now.
+    More,
+    /// It fits.
+    AtOnce,
 }
 
 /// The way back to a moment.
@@ -67,26 +79,22 @@ struct Moment {
     /// What may be next of that which has taken place.
     musts: Vec<usize>,
     next: usize,
-    /// Those of them that do not fit here.
-    misfits: Vec<usize>,
+    /// Those of them that do not fit here, and what would have to be otherwise.
+    misfits: Vec<(usize, Paths)>,
     /// Until then something has to come next.
     end: u64,
     tried: Vec<Choice>,
     conflict: Paths,
     /// Unseen changes in a row that led here.
     run: u32,
-    /// What the choice that is being tried wrote, and what it depends on.
-    wrote: Paths,
-    reads: Paths,
+    /// What is as the choice leaves it that is being tried, whatever was before.
+    determined: Paths,
 }
 
 impl Moment {
     /// What was tried failed, and that depends on `conflict`.
     fn fails(&mut self, conflict: Paths) {
-        self.conflict |= conflict;
-        if self.wrote & conflict != 0 {
-            self.conflict |= self.reads;
-        }
+        self.conflict |= conflict & !self.determined;
     }
 }
 
@@ -247,8 +255,7 @@ impl<'a> Search<'a> {
             tried: Vec::new(),
             conflict: 0,
             run,
-            wrote: 0,
-            reads: 0,
+            determined: 0,
         })
     }
 
@@ -258,20 +265,18 @@ impl<'a> Search<'a> {
         while let Some(&op) = moment.musts.get(moment.next) {
             moment.next += 1;
             if self.fits(op) {
-                moment.wrote = self.state.changed(moment.here.log);
-                moment.reads = self.ops[op].reads;
+                moment.determined = self.determines(Choice::Op(op));
                 self.take(op);
                 return Some(0);
             }
-            moment.misfits.push(op);
-            moment.conflict |= self.ops[op].reads;
+            moment.misfits.push((op, self.state.blame()));
+            moment.conflict |= self.state.blame();
         }
         self.note(moment);
         let choice = self.unseen(moment)?;
         moment.tried.push(choice);
         self.apply(choice);
-        moment.wrote = self.state.changed(moment.here.log);
-        moment.reads = self.depends(choice);
+        moment.determined = self.determines(choice);
         if let Choice::Op(op) = choice {
             self.take(op);
         }
@@ -293,14 +298,13 @@ impl<'a> Search<'a> {
                     continue;
                 }
                 if self.apply(choice) {
-                    let wrote = self.state.changed(moment.here.log);
-                    let helps = wrote & moment.conflict != 0;
-                    let at_once = helps && moment.misfits.iter().any(|&op| self.would_fit(op));
+                    let helps = self.state.changed(moment.here.log) & moment.conflict != 0;
+                    let help = helps.then(|| self.help(&moment.misfits));
                     self.state.undo(moment.here.log);
-                    if at_once {
+                    if help == Some(Help::AtOnce) {
                         return Some(choice);
                     }
-                    best = best.or(helps.then_some(choice));
+                    best = best.max(help.map(|help| (help, Reverse(choice))));
                     continue;
                 }
                 // It does nothing here; what would let it may help.
@@ -313,7 +317,7 @@ impl<'a> Search<'a> {
                 }
             }
             if best.is_some() || !has_grown {
-                return best;
+                return best.map(|(_, Reverse(choice))| choice);
             }
         }
     }
@@ -403,11 +407,20 @@ impl<'a> Search<'a> {
             .place(&self.ops[op].ask, &self.ops[op].answer, floor)
     }
 
-    fn would_fit(&mut self, op: usize) -> bool {
-        let mark = self.state.mark();
-        let fits = self.fits(op);
-        self.state.undo(mark);
-        fits
+    /// How much nearer what does not fit is to fitting now.
+    fn help(&mut self, misfits: &[(usize, Paths)]) -> Help {
+        let mut help = Help::Little;
+        for &(op, blame) in misfits {
+            let mark = self.state.mark();
+            if self.fits(op) {
+                self.state.undo(mark);
+                return Help::AtOnce;
+            }
+            if self.state.blame() & blame == 0 {
+                help = Help::More;
+            }
+        }
+        help
     }
 
     /// Whether an unseen change does anything here, which it has done then.
@@ -419,6 +432,14 @@ impl<'a> Search<'a> {
                 self.state.expire(path);
                 true
             }
+        }
+    }
+
+    fn determines(&self, choice: Choice) -> Paths {
+        let names = &self.book.names;
+        match choice {
+            Choice::Op(op) => self.ops[op].ask.determines(&self.ops[op].answer, names),
+            Choice::Expiry(path) => names.place(path).tree & !REST,
         }
     }
 
@@ -505,7 +526,8 @@ impl<'a> Search<'a> {
     fn note(&mut self, moment: &Moment) {
         let placed = self.trail.len();
         if placed >= self.stuck.placed && moment.tried.is_empty() {
-            let fits = |op: &usize| moment.musts.contains(op) && !moment.misfits.contains(op);
+            let is_misfit = |op| moment.misfits.iter().any(|&(misfit, _)| misfit == op);
+            let fits = |op: &usize| moment.musts.contains(op) && !is_misfit(*op);
             let mut blocked = self.window().0;
             blocked.retain(|op| !fits(op));
             self.stuck = Stuck { placed, blocked };

@@ -8,7 +8,7 @@
 
 use quorate_core::store::Action;
 
-use super::names::{EMPTY, Names, PathId, Paths, ROOT, ValueId};
+use super::names::{EMPTY, Names, PathId, Paths, REST, ROOT, ValueId};
 
 /// The index of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,7 @@ pub(super) enum Reason {
     NotFound(PathId),
     /// What was found instead.
     CompareFailed {
+        path: PathId,
         value: Option<ValueId>,
         modified: Option<u64>,
     },
@@ -75,6 +76,21 @@ pub(super) enum Reason {
     NotEmpty(PathId),
     /// What this operation is never answered.
     Strange,
+}
+
+impl Reason {
+    /// What it is about.
+    const fn path(self) -> Option<PathId> {
+        match self {
+            Self::NotFound(path)
+            | Self::NotADirectory(path)
+            | Self::Exists(path)
+            | Self::NotEmpty(path)
+            | Self::NotAKey(Some(path)) => Some(path),
+            Self::CompareFailed { path, .. } => Some(path),
+            Self::NotAKey(None) | Self::RootIsReadOnly | Self::Strange => None,
+        }
+    }
 }
 
 /// What a put leaves.
@@ -159,6 +175,23 @@ impl Ask {
         }
     }
 
+    /// All that is as this leaves it, whatever was there before.
+    pub(super) fn determines(&self, answer: &Answer, names: &Names) -> Paths {
+        let place = names.place(self.path());
+        let paths = match (self, answer) {
+            (Self::Get { .. }, _) | (_, Answer::Refused(_) | Answer::Found(_)) => 0,
+            (Self::Delete { .. }, _) => place.tree,
+            // An answer shows what was there before, and so what is kept of it.
+            (Self::Put { .. } | Self::Append { .. }, Answer::Changed(_)) => place.own,
+            (Self::Append { .. }, Answer::Unseen(_)) => place.own,
+            (Self::Put { content, when, .. }, Answer::Unseen(_)) => match (content, when) {
+                (Content::Kept, _) | (_, When::Exists | When::Matches(_)) => 0,
+                (Content::Value(_) | Content::Directory, When::Always | When::Missing) => place.own,
+            },
+        };
+        paths & !REST
+    }
+
     /// All that its answer may depend on.
     pub(super) fn reads(&self, names: &Names) -> Paths {
         let place = names.place(self.path());
@@ -220,6 +253,9 @@ pub(super) struct State<'a> {
     nodes: Vec<Option<Node>>,
     log: Vec<(PathId, Option<Node>)>,
     hash: u128,
+    /// Why the last operation did not fit: all of these would have to be otherwise, or one of them
+    /// where it is a directory and all that is below it.
+    blame: Paths,
 }
 
 /// Where a write with `index` belongs among those of its partition: an error tells which change was
@@ -245,12 +281,18 @@ impl<'a> State<'a> {
             nodes,
             log: Vec::new(),
             hash: 0,
+            blame: 0,
         }
     }
 
     /// A name for all that is there.
     pub(super) const fn hash(&self) -> u128 {
         self.hash
+    }
+
+    /// What would have to be otherwise for the operation to fit that just did not.
+    pub(super) const fn blame(&self) -> Paths {
+        self.blame
     }
 
     /// A name for the way here.
@@ -286,6 +328,7 @@ impl<'a> State<'a> {
     /// Does what is asked, if the answer fits; `floor` is the highest index shown before.
     pub(super) fn place(&mut self, ask: &Ask, answer: &Answer, floor: u64) -> bool {
         let mark = self.mark();
+        self.blame = 0;
         let fits = match ask {
             Ask::Get { path, recursive } => self.read(*path, *recursive, answer),
             Ask::Put { .. } | Ask::Append { .. } | Ask::Delete { .. } => {
@@ -308,19 +351,29 @@ impl<'a> State<'a> {
             (Ok(()), Answer::Found(found)) => {
                 let depth = if recursive { usize::MAX } else { 1 };
                 let mut rest = found.as_slice();
-                self.lists(path, depth, &mut rest) && rest.is_empty()
+                if !self.lists(path, depth, &mut rest) {
+                    return false;
+                }
+                // It shows more than there is.
+                rest.first()
+                    .is_none_or(|&(more, _)| self.blames(Some(more)))
             }
-            (Err(reason), Answer::Refused(answer)) => reason == *answer,
-            (Ok(()) | Err(_), _) => false,
+            (Err(reason), Answer::Refused(answer)) if reason == *answer => true,
+            (way, answer) => self.disagrees(way.err(), answer),
         }
     }
 
     /// Whether what is at `path` and below it is what `rest` begins with.
     fn lists(&mut self, path: PathId, depth: usize, rest: &mut &[(PathId, Shown)]) -> bool {
         let Some((&(shown, node), others)) = rest.split_first() else {
-            return false;
+            return self.blames(Some(path));
         };
-        if shown != path || !self.shows(path, &node) {
+        if shown != path {
+            // One of the two is too much here, or missing.
+            let is_there = self.nodes[shown].is_some();
+            return self.blames(Some(if is_there { path } else { shown }));
+        }
+        if !self.shows(path, &node) {
             return false;
         }
         *rest = others;
@@ -344,8 +397,11 @@ impl<'a> State<'a> {
         }
         match (self.decide(ask), answer) {
             (Ok(effect), Answer::Changed(changed)) => {
-                if changed.index <= floor || !self.agrees(path, &effect, changed) {
+                if changed.index <= floor {
                     return false;
+                }
+                if !self.agrees(path, &effect, changed) {
+                    return self.blames(Some(path));
                 }
                 self.perform(path, &effect, Stamp::known(changed.index));
                 true
@@ -355,9 +411,36 @@ impl<'a> State<'a> {
                 self.perform(path, &effect, stamp);
                 true
             }
-            (Err(reason), Answer::Refused(answer)) => reason == *answer,
-            (Ok(_) | Err(_), _) => false,
+            (Err(reason), Answer::Refused(answer)) if reason == *answer => true,
+            (outcome, answer) => self.disagrees(outcome.err(), answer),
         }
+    }
+
+    /// The store would refuse for `reason`, or not at all; the answer is another one.
+    fn disagrees(&mut self, reason: Option<Reason>, answer: &Answer) -> bool {
+        let answered = match answer {
+            Answer::Refused(answered) => Some(*answered),
+            Answer::Found(_) | Answer::Changed(_) | Answer::Unseen(_) => None,
+        };
+        if let (Some(Reason::NotEmpty(path)), None) = (reason, answered) {
+            let mut children = self.names.place(path).children.iter();
+            let child = children.find(|&&child| self.nodes[child].is_some());
+            return self.blames(child.copied());
+        }
+        if let (None, Some(Reason::NotEmpty(path))) = (reason, answered) {
+            self.blame = self.names.place(path).tree;
+            return false;
+        }
+        // Nothing below matters before what is above is as it was.
+        let paths = [reason, answered];
+        let paths = paths.into_iter().flatten().filter_map(Reason::path);
+        let highest = paths.min_by_key(|&path| self.names.place(path).above.len());
+        self.blames(highest)
+    }
+
+    fn blames(&mut self, path: Option<PathId>) -> bool {
+        self.blame = path.map_or(0, |path| self.names.place(path).own);
+        false
     }
 
     /// Pins down what is open and told by the answer: by the node it shows as the one before, or by
@@ -366,7 +449,7 @@ impl<'a> State<'a> {
         if let Answer::Changed(changed) = answer {
             match &changed.previous {
                 Some(previous) if !self.shows(path, previous) => return false,
-                None if self.nodes[path].is_some() => return false,
+                None if self.nodes[path].is_some() => return self.blames(Some(path)),
                 Some(_) | None => {}
             }
         }
@@ -385,7 +468,7 @@ impl<'a> State<'a> {
         };
         if node.modified.is_open() && node.value.is_some() {
             let Some(stamp) = self.settled(node.modified, found) else {
-                return false;
+                return self.blames(Some(path));
             };
             node.modified = stamp;
             self.set(path, Some(node));
@@ -455,7 +538,7 @@ impl<'a> State<'a> {
             When::Exists => (Action::Update, true),
             When::Matches(_) if is_directory => return Err(Reason::NotAKey(Some(path))),
             When::Matches(compare) => {
-                differs(compare, old.as_ref())?;
+                differs(path, compare, old.as_ref())?;
                 (Action::CompareAndSwap, true)
             }
         };
@@ -501,7 +584,7 @@ impl<'a> State<'a> {
                 return Err(Reason::NotAKey(Some(path)));
             }
             Scope::Matches(compare) => {
-                differs(compare, Some(&old))?;
+                differs(path, compare, Some(&old))?;
                 action = Action::CompareAndDelete;
             }
             Scope::EmptyDirectory => {
@@ -603,15 +686,16 @@ impl<'a> State<'a> {
     /// Whether `shown` is what is at `path`, which pins down what is open there.
     fn shows(&mut self, path: PathId, shown: &Shown) -> bool {
         let Some(node) = self.nodes[path] else {
-            return false;
+            let stop = self.way(path).err().and_then(Reason::path);
+            return self.blames(stop);
         };
         if node.value != shown.value || node.lease.map(|lease| lease.granted) != shown.granted {
-            return false;
+            return self.blames(Some(path));
         }
         let created = self.settled(node.created, shown.created);
         let modified = self.settled(node.modified, shown.modified);
         let (Some(created), Some(modified)) = (created, modified) else {
-            return false;
+            return self.blames(Some(path));
         };
         let node = Node {
             created,
@@ -653,7 +737,7 @@ impl<'a> State<'a> {
     }
 }
 
-fn differs(compare: Compare, old: Option<&Node>) -> Result<(), Reason> {
+fn differs(path: PathId, compare: Compare, old: Option<&Node>) -> Result<(), Reason> {
     let found = old.expect("only what is there is compared");
     let value = found.value.filter(|_| compare.value.is_some());
     let value = value.filter(|&value| compare.value != Some(value));
@@ -662,7 +746,11 @@ fn differs(compare: Compare, old: Option<&Node>) -> Result<(), Reason> {
     if value.is_none() && modified.is_none() {
         return Ok(());
     }
-    Err(Reason::CompareFailed { value, modified })
+    Err(Reason::CompareFailed {
+        path,
+        value,
+        modified,
+    })
 }
 
 fn weight(path: PathId, node: Option<Node>) -> u128 {

@@ -597,8 +597,8 @@ fn gossip(draw: &mut Draw) -> Tale {
             tale.done(&operation).ok();
         }
         answers.extend(said.clone());
-        if draw.percent(6) {
-            said = Some(answers[draw.place(answers.len().max(1)).min(answers.len() - 1)].clone());
+        if draw.percent(6) && !answers.is_empty() {
+            said = Some(answers[draw.place(answers.len())].clone());
         }
         said = said.filter(|_| !draw.percent(if is_read { 0 } else { lost }));
         let from = time - draw.below(9);
@@ -673,4 +673,4 @@ fn every_order_tried_says_the_same() {
     );
 }
 
-const GOSSIPS: u64 = 3_000;
+const GOSSIPS: u64 = 30_000;
