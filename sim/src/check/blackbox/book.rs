@@ -12,7 +12,9 @@ use quorate_core::store::{
 use super::super::linearizability::Asked;
 use super::history::{History, Record, Said};
 use super::names::{NUMBERED, Names, PathId, Paths, ROOT, ValueId};
-use super::spec::{Answer, Ask, Changed, Compare, Content, Lease, Reason, Scope, Shown, When, pin};
+use super::spec::{
+    Answer, Ask, Changed, Compare, Content, Index, Lease, Reason, Scope, Shown, When,
+};
 use crate::clock::{Time, nanos};
 use crate::ledger::Ledger;
 
@@ -70,6 +72,12 @@ pub(super) struct Op {
     pub(super) twin: Option<usize>,
 }
 
+/// Where a write with `index` belongs among those of its partition: an error tells which change was
+/// the last before it.
+pub(super) const fn pin(index: u64, is_error: bool) -> u64 {
+    2 * index + is_error as u64
+}
+
 /// A whole history.
 #[derive(Debug)]
 pub(super) struct Book {
@@ -119,6 +127,9 @@ struct Binder<'a> {
     nurseries: BTreeMap<(PathId, Option<u64>), Nursery>,
     /// Keys whose last change may be a refresh that nobody was told of.
     refreshed: BTreeSet<PathId>,
+    /// The indexes that answers show and that belong to no answered change, by partition: which
+    /// paths they are shown for, and when the first such answer returned.
+    gaps: BTreeMap<(PathId, u64), (BTreeSet<PathId>, u64)>,
     /// All first names, hidden ones excepted.
     tops: Vec<PathId>,
     ops: Vec<Op>,
@@ -149,6 +160,7 @@ impl Book {
             sightings: BTreeMap::new(),
             nurseries: BTreeMap::new(),
             refreshed: BTreeSet::new(),
+            gaps: BTreeMap::new(),
             tops: Vec::new(),
             ops: Vec::new(),
         };
@@ -160,6 +172,9 @@ impl Book {
         }
         for place in 0..binder.hazy.len() {
             binder.unseen(place);
+        }
+        if depth == Depth::Sighted {
+            binder.fill_gaps();
         }
         binder.tops = binder.first_names();
         for (record, ask, answer) in std::mem::take(&mut binder.known) {
@@ -410,15 +425,66 @@ impl Binder<'_> {
                     }
                 }
                 Answer::Refused(Reason::CompareFailed {
-                    value: Some(value), ..
-                }) => self.sees_value(ask.path(), *value, None, at),
-                Answer::Refused(_) | Answer::Unseen(_) => {}
+                    path,
+                    value,
+                    modified,
+                }) => {
+                    if let Some(value) = value {
+                        self.sees_value(*path, *value, None, at);
+                    }
+                    self.sees_index(*path, *modified, at);
+                }
+                Answer::Refused(_) | Answer::Unseen(_) | Answer::Gap(..) => {}
             }
             self.known.push((record, ask, answer));
         }
     }
 
+    fn sees_index(&mut self, path: PathId, index: Option<u64>, at: u64) {
+        let Some(index) = index.filter(|index| *index > 0 && !self.indexes.contains(index)) else {
+            return;
+        };
+        let top = if self.whole {
+            ROOT
+        } else {
+            self.names.place(path).top
+        };
+        let gap = self.gaps.entry((top, index));
+        let (paths, first) = gap.or_insert((BTreeSet::new(), at));
+        paths.insert(path);
+        *first = at.min(*first);
+    }
+
+    /// Something took place under each index that was seen.
+    fn fill_gaps(&mut self) {
+        for ((_, index), (paths, at)) in std::mem::take(&mut self.gaps) {
+            let pin = Some(pin(index, false));
+            if self.ops.iter().any(|op| op.pin == pin) {
+                continue;
+            }
+            let Some(&path) = paths.first() else {
+                continue;
+            };
+            self.ops.push(Op {
+                record: self.hazy.first().map_or(0, |&(record, _)| record),
+                ask: Ask::Get {
+                    path,
+                    recursive: false,
+                },
+                answer: Answer::Gap(index, paths.into_iter().collect()),
+                invoked: 0,
+                returned: at,
+                pin,
+                reads: 0,
+                must: true,
+                twin: None,
+            });
+        }
+    }
+
     fn sees(&mut self, path: PathId, node: &Shown, at: u64) {
+        self.sees_index(path, Some(node.created), at);
+        self.sees_index(path, Some(node.modified), at);
         if let Some(value) = node.value {
             self.sees_value(path, value, Some(node.modified), at);
             return;
@@ -494,7 +560,7 @@ impl Binder<'_> {
             let op = Op {
                 record,
                 ask: ask.expect("hazy records are about keys"),
-                answer: Answer::Unseen(index),
+                answer: Answer::Unseen(index.map_or(Index::Hidden, Index::Known)),
                 invoked: invoked.0,
                 returned: seen_at.copied().unwrap_or(u64::MAX),
                 pin: index.map(|index| pin(index, false)),

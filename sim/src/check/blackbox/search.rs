@@ -16,9 +16,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::book::{Book, Op};
+use super::book::{Book, Op, pin};
 use super::names::{PathId, Paths, REST};
-use super::spec::{Answer, Ask, Scope, State, pin};
+use super::spec::{Answer, Ask, Index, Scope, State};
 
 /// What came of a search.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,9 @@ enum Choice {
     Expiry(PathId),
 }
 
+/// An operation that has taken place, or a gap and what may have taken place there.
+type Must = (usize, Option<usize>);
+
 /// What an unseen change does for what did not fit before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Help {
@@ -76,11 +79,11 @@ struct Moment {
     before: Marks,
     here: Marks,
     key: u128,
-    /// What may be next of that which has taken place.
-    musts: Vec<usize>,
+    /// What may be next of that which has taken place; and into a gap, which operation.
+    musts: Vec<Must>,
     next: usize,
     /// Those of them that do not fit here, and what would have to be otherwise.
-    misfits: Vec<(usize, Paths)>,
+    misfits: Vec<(Must, Paths)>,
     /// Until then something has to come next.
     end: u64,
     tried: Vec<Choice>,
@@ -116,6 +119,8 @@ pub(super) struct Search<'a> {
     next: Vec<usize>,
     last: Vec<usize>,
     optional: Vec<usize>,
+    /// All unseen writes without an index.
+    hidden: Vec<usize>,
     /// By place in the book, of those that are somebody's twin.
     twins: BTreeMap<usize, usize>,
     placed: Vec<bool>,
@@ -139,7 +144,6 @@ impl<'a> Search<'a> {
         let ops: Vec<&Op> = ops.iter().map(|&op| &book.ops[op]).collect();
         let mut chain: Vec<usize> = (0..ops.len()).filter(|&op| ops[op].pin.is_some()).collect();
         chain.sort_by_key(|&op| ops[op].pin);
-        let pins = chain.iter().filter_map(|&op| ops[op].pin).collect();
         let count = ops.len();
         let mut search = Self {
             book,
@@ -148,11 +152,12 @@ impl<'a> Search<'a> {
             next: vec![count; count + 1],
             last: vec![count; count + 1],
             optional: (0..count).filter(|&op| !ops[op].must).collect(),
+            hidden: (0..count).filter(|&op| ops[op].is_hidden()).collect(),
             twins,
             placed: vec![false; count],
             trail: Vec::new(),
             left: 0,
-            state: State::new(&book.names, pins),
+            state: State::new(&book.names),
             set: 0,
             failed: BTreeMap::new(),
             steps: 0,
@@ -239,11 +244,19 @@ impl<'a> Search<'a> {
             self.rewind(before);
             return Entered::Failed(conflict);
         }
-        let mut musts: Vec<usize> = window
-            .into_iter()
-            .filter(|&op| self.may_be_next(op))
-            .collect();
-        musts.sort_by_key(|&op| self.ops[op].rank());
+        let mut musts: Vec<Must> = Vec::new();
+        for op in window.into_iter().filter(|&op| self.may_be_next(op)) {
+            match &self.ops[op].answer {
+                Answer::Gap(_, paths) => {
+                    let fillers = self.fillers(paths, end);
+                    musts.extend(fillers.map(|filler| (op, Some(filler))));
+                }
+                Answer::Found(_) | Answer::Changed(_) | Answer::Refused(_) | Answer::Unseen(_) => {
+                    musts.push((op, None))
+                }
+            }
+        }
+        musts.sort_by_key(|&(op, _)| self.ops[op].rank());
         Entered::Open(Moment {
             before,
             here: self.marks(),
@@ -262,14 +275,17 @@ impl<'a> Search<'a> {
     /// Goes on from a moment in the next way there is: returns how many unseen changes in a row
     /// that makes.
     fn advance(&mut self, moment: &mut Moment) -> Option<u32> {
-        while let Some(&op) = moment.musts.get(moment.next) {
+        while let Some(&must) = moment.musts.get(moment.next) {
             moment.next += 1;
-            if self.fits(op) {
-                moment.determined = self.determines(Choice::Op(op));
-                self.take(op);
+            if self.must_fits(must) {
+                moment.determined = self.determines(Choice::Op(must.1.unwrap_or(must.0)));
+                self.take(must.0);
+                if let Some(filler) = must.1 {
+                    self.take(filler);
+                }
                 return Some(0);
             }
-            moment.misfits.push((op, self.state.blame()));
+            moment.misfits.push((must, self.state.blame()));
             moment.conflict |= self.state.blame();
         }
         self.note(moment);
@@ -298,7 +314,8 @@ impl<'a> Search<'a> {
                     continue;
                 }
                 if self.apply(choice) {
-                    let helps = self.state.changed(moment.here.log) & moment.conflict != 0;
+                    let wrote = self.state.changed(moment.here.log) | self.would_end(choice);
+                    let helps = wrote & moment.conflict != 0;
                     let help = helps.then(|| self.help(&moment.misfits));
                     self.state.undo(moment.here.log);
                     if help == Some(Help::AtOnce) {
@@ -309,9 +326,8 @@ impl<'a> Search<'a> {
                 }
                 // It does nothing here; what would let it may help.
                 let depends = self.depends(choice);
-                if self.would_write(choice) & moment.conflict != 0
-                    && depends & !moment.conflict != 0
-                {
+                let would = self.would_write(choice) | self.would_end(choice);
+                if would & moment.conflict != 0 && depends & !moment.conflict != 0 {
                     moment.conflict |= depends;
                     has_grown = true;
                 }
@@ -324,18 +340,34 @@ impl<'a> Search<'a> {
 
     /// All unseen changes that may come next.
     fn choices(&self, moment: &Moment) -> Vec<Choice> {
-        let is_first = |op: usize| {
-            let twin = self.ops[op].twin.and_then(|twin| self.twins.get(&twin));
-            twin.is_none_or(|&twin| self.placed[twin])
-        };
         let begun = self.optional.iter().copied();
         let begun = begun.take_while(|&op| self.ops[op].invoked <= moment.end);
-        let open = begun.filter(|&op| !self.placed[op] && is_first(op));
+        let open = begun.filter(|&op| !self.placed[op] && self.is_first(op));
         let leased = self.state.leased();
         let over = leased.filter(|&(_, earliest)| earliest <= moment.end);
         over.map(|(path, _)| Choice::Expiry(path))
             .chain(open.map(Choice::Op))
             .collect()
+    }
+
+    /// Whether the copies of the same write that go before it are placed.
+    fn is_first(&self, op: usize) -> bool {
+        let twin = self.ops[op].twin.and_then(|twin| self.twins.get(&twin));
+        twin.is_none_or(|&twin| self.placed[twin])
+    }
+
+    /// What may have taken place in a gap that shows in `paths`, before `end`.
+    fn fillers(&self, paths: &[PathId], end: u64) -> impl Iterator<Item = usize> {
+        let begun = self.hidden.iter().copied();
+        let begun = begun.take_while(move |&op| self.ops[op].invoked <= end);
+        let open = begun.filter(|&op| !self.placed[op] && self.is_first(op));
+        open.filter(move |&op| {
+            let path = self.ops[op].ask.path();
+            let above = &self.book.names.place(path).above;
+            paths
+                .iter()
+                .all(|seen| *seen == path || above.contains(seen))
+        })
     }
 
     /// Places all that fits and changes nothing. Returns what may come next, as far as time tells,
@@ -345,18 +377,13 @@ impl<'a> Search<'a> {
             let (window, end) = self.window();
             let mut is_still = true;
             for &op in &window {
-                let changes = matches!(self.ops[op].answer, Answer::Changed(_) | Answer::Unseen(_));
-                if changes || !self.may_be_next(op) {
+                let is_still_then = self.ops[op].rank() == 0;
+                if !is_still_then || !self.may_be_next(op) {
                     continue;
                 }
-                let mark = self.state.mark();
                 if self.fits(op) {
-                    if self.state.mark() == mark {
-                        self.take(op);
-                        is_still = false;
-                    } else {
-                        self.state.undo(mark);
-                    }
+                    self.take(op);
+                    is_still = false;
                 }
             }
             if is_still {
@@ -397,22 +424,46 @@ impl<'a> Search<'a> {
     /// Lets the operation take place, if it can.
     fn fits(&mut self, op: usize) -> bool {
         self.steps += 1;
-        let floor = self.floor();
-        // Two changes with one index: the second one does not rise.
-        let floor = match self.ops[op].answer {
-            Answer::Unseen(Some(index)) if index <= floor => return false,
-            Answer::Unseen(_) | Answer::Changed(_) | Answer::Found(_) | Answer::Refused(_) => floor,
+        let Op { ask, answer, .. } = self.ops[op];
+        self.rises(answer) && self.state.place(ask, answer)
+    }
+
+    /// Whether the index of a change is higher than all before it.
+    fn rises(&self, answer: &Answer) -> bool {
+        match answer {
+            Answer::Changed(changed) => changed.index > self.floor(),
+            Answer::Unseen(Index::Known(index)) => *index > self.floor(),
+            Answer::Unseen(Index::Hidden)
+            | Answer::Found(_)
+            | Answer::Refused(_)
+            | Answer::Gap(..) => true,
+        }
+    }
+
+    /// Lets what has taken place do so now, if it can.
+    fn must_fits(&mut self, (op, filler): Must) -> bool {
+        let (Some(filler), Answer::Gap(index, paths)) = (filler, &self.ops[op].answer) else {
+            return self.fits(op);
         };
-        self.state
-            .place(&self.ops[op].ask, &self.ops[op].answer, floor)
+        self.steps += 1;
+        let mark = self.state.mark();
+        let answer = Answer::Unseen(Index::Known(*index));
+        let fits = self.rises(&answer)
+            && self.state.place(&self.ops[filler].ask, &answer)
+            && self.state.wrote(*index, paths);
+        if !fits {
+            self.state.undo(mark);
+        }
+        fits
     }
 
     /// How much nearer what does not fit is to fitting now.
-    fn help(&mut self, misfits: &[(usize, Paths)]) -> Help {
+    fn help(&mut self, misfits: &[(Must, Paths)]) -> Help {
         let mut help = Help::Little;
-        for &(op, blame) in misfits {
+        for &(must, blame) in misfits {
+            let is_used = must.1.is_some_and(|filler| self.placed[filler]);
             let mark = self.state.mark();
-            if self.fits(op) {
+            if !is_used && self.must_fits(must) {
                 self.state.undo(mark);
                 return Help::AtOnce;
             }
@@ -451,6 +502,16 @@ impl<'a> Search<'a> {
                 let place = self.book.names.place(path);
                 place.way | place.tree
             }
+        }
+    }
+
+    /// What goes when the time is over that an unseen change grants.
+    fn would_end(&self, choice: Choice) -> Paths {
+        match choice {
+            Choice::Op(op) if self.ops[op].ask.grants() => {
+                self.book.names.place(self.ops[op].ask.path()).tree
+            }
+            Choice::Op(_) | Choice::Expiry(_) => 0,
         }
     }
 
@@ -526,8 +587,9 @@ impl<'a> Search<'a> {
     fn note(&mut self, moment: &Moment) {
         let placed = self.trail.len();
         if placed >= self.stuck.placed && moment.tried.is_empty() {
-            let is_misfit = |op| moment.misfits.iter().any(|&(misfit, _)| misfit == op);
-            let fits = |op: &usize| moment.musts.contains(op) && !is_misfit(*op);
+            let is_misfit = |op| moment.misfits.iter().any(|&((misfit, _), _)| misfit == op);
+            let is_next = |op| moment.musts.iter().any(|&(next, _)| next == op);
+            let fits = |op: &usize| is_next(*op) && !is_misfit(*op);
             let mut blocked = self.window().0;
             blocked.retain(|op| !fits(op));
             self.stuck = Stuck { placed, blocked };
@@ -544,6 +606,11 @@ impl Op {
             (_, Some(_)) => 1,
             (_, None) => 2,
         }
+    }
+
+    /// Whether it is a write of which nothing but the asking is known.
+    fn is_hidden(&self) -> bool {
+        matches!(self.answer, Answer::Unseen(Index::Hidden))
     }
 }
 

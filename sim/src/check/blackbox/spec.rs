@@ -1,10 +1,8 @@
 //! What a part of the store does, one operation after the other: written down once more, apart from
 //! the store and from the model.
 //!
-//! An answer shows indexes, which the specification does not know: it knows which change an index
-//! belongs to only where it was shown. What a change left that nobody was answered has an *open*
-//! index: some number between those of the changes before and after it, pinned down by the first
-//! answer that shows it.
+//! Answers show indexes, which the specification cannot know: it is told under which a change takes
+//! place, or that no answer shows it. It is *hidden* then, and may have been any number.
 
 use quorate_core::store::Action;
 
@@ -14,20 +12,11 @@ use super::names::{EMPTY, Names, PathId, Paths, REST, ROOT, ValueId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(u64);
 
-const OPEN: u64 = 1 << 63;
-
 impl Stamp {
+    pub(super) const HIDDEN: Self = Self(u64::MAX);
+
     pub(super) const fn known(index: u64) -> Self {
         Self(index)
-    }
-
-    /// Not known, and larger than `index`.
-    pub(super) const fn after(index: u64) -> Self {
-        Self(OPEN | index)
-    }
-
-    const fn is_open(self) -> bool {
-        self.0 & OPEN != 0
     }
 }
 
@@ -160,6 +149,14 @@ impl Ask {
         }
     }
 
+    /// Whether it limits how long something lives.
+    pub(super) const fn grants(&self) -> bool {
+        match self {
+            Self::Get { .. } | Self::Delete { .. } => false,
+            Self::Put { lease, .. } | Self::Append { lease, .. } => lease.is_some(),
+        }
+    }
+
     /// Which index of its key it asks for.
     fn compared(&self) -> Option<u64> {
         match self {
@@ -179,7 +176,8 @@ impl Ask {
     pub(super) fn determines(&self, answer: &Answer, names: &Names) -> Paths {
         let place = names.place(self.path());
         let paths = match (self, answer) {
-            (Self::Get { .. }, _) | (_, Answer::Refused(_) | Answer::Found(_)) => 0,
+            (Self::Get { .. }, _)
+            | (_, Answer::Refused(_) | Answer::Found(_) | Answer::Gap(..)) => 0,
             (Self::Delete { .. }, _) => place.tree,
             // An answer shows what was there before, and so what is kept of it.
             (Self::Put { .. } | Self::Append { .. }, Answer::Changed(_)) => place.own,
@@ -223,8 +221,20 @@ pub(super) enum Answer {
     Found(Vec<(PathId, Shown)>),
     Changed(Box<Changed>),
     Refused(Reason),
-    /// Nobody was told; it took effect under this index, as far as one knows.
-    Unseen(Option<u64>),
+    /// Nobody was told, and it took place under this index.
+    Unseen(Index),
+    /// No operation: something that nobody was told of took place under this index, and wrote
+    /// these paths.
+    Gap(u64, Vec<PathId>),
+}
+
+/// What is known of the index of a change that nobody was told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Index {
+    /// It was in other answers.
+    Known(u64),
+    /// No answer shows it.
+    Hidden,
 }
 
 /// What a command does.
@@ -248,8 +258,6 @@ enum Effect {
 #[derive(Debug)]
 pub(super) struct State<'a> {
     names: &'a Names,
-    /// Where indexes stand that were shown with the answers to writes, rising: see [`pin`].
-    pins: Vec<u64>,
     nodes: Vec<Option<Node>>,
     log: Vec<(PathId, Option<Node>)>,
     hash: u128,
@@ -258,16 +266,9 @@ pub(super) struct State<'a> {
     blame: Paths,
 }
 
-/// Where a write with `index` belongs among those of its partition: an error tells which change was
-/// the last before it.
-pub(super) const fn pin(index: u64, is_error: bool) -> u64 {
-    2 * index + is_error as u64
-}
-
 impl<'a> State<'a> {
     /// Nothing but the root.
-    pub(super) fn new(names: &'a Names, mut pins: Vec<u64>) -> Self {
-        pins.sort_unstable();
+    pub(super) fn new(names: &'a Names) -> Self {
         let mut nodes = vec![None; names.len()];
         nodes[ROOT] = Some(Node {
             value: None,
@@ -277,7 +278,6 @@ impl<'a> State<'a> {
         });
         Self {
             names,
-            pins,
             nodes,
             log: Vec::new(),
             hash: 0,
@@ -319,21 +319,28 @@ impl<'a> State<'a> {
         self.nodes[path].as_ref()
     }
 
+    /// Whether all of `paths` were written under `index`. Blames one that was not.
+    pub(super) fn wrote(&mut self, index: u64, paths: &[PathId]) -> bool {
+        let index = Stamp::known(index);
+        let is_of = |node: &Node| node.created == index || node.modified == index;
+        let mut others = paths.iter();
+        let other = others.find(|&&path| !self.nodes[path].as_ref().is_some_and(is_of));
+        other.is_none_or(|&other| self.blames(Some(other)))
+    }
+
     /// All that has a lease, and the earliest time at which it may be over.
     pub(super) fn leased(&self) -> impl Iterator<Item = (PathId, u64)> {
         let nodes = self.nodes.iter().enumerate();
         nodes.filter_map(|(path, node)| Some((path, node.as_ref()?.lease?.earliest)))
     }
 
-    /// Does what is asked, if the answer fits; `floor` is the highest index shown before.
-    pub(super) fn place(&mut self, ask: &Ask, answer: &Answer, floor: u64) -> bool {
+    /// Does what is asked, if the answer fits.
+    pub(super) fn place(&mut self, ask: &Ask, answer: &Answer) -> bool {
         let mark = self.mark();
         self.blame = 0;
         let fits = match ask {
             Ask::Get { path, recursive } => self.read(*path, *recursive, answer),
-            Ask::Put { .. } | Ask::Append { .. } | Ask::Delete { .. } => {
-                self.write(ask, answer, floor)
-            }
+            Ask::Put { .. } | Ask::Append { .. } | Ask::Delete { .. } => self.write(ask, answer),
         };
         if !fits {
             self.undo(mark);
@@ -390,16 +397,13 @@ impl<'a> State<'a> {
         true
     }
 
-    fn write(&mut self, ask: &Ask, answer: &Answer, floor: u64) -> bool {
+    fn write(&mut self, ask: &Ask, answer: &Answer) -> bool {
         let path = ask.path();
         if !self.explains(ask, path, answer) {
             return false;
         }
         match (self.decide(ask), answer) {
             (Ok(effect), Answer::Changed(changed)) => {
-                if changed.index <= floor {
-                    return false;
-                }
                 if !self.agrees(path, &effect, changed) {
                     return self.blames(Some(path));
                 }
@@ -407,7 +411,10 @@ impl<'a> State<'a> {
                 true
             }
             (Ok(effect), Answer::Unseen(index)) => {
-                let stamp = index.map_or(Stamp::after(floor), Stamp::known);
+                let stamp = match *index {
+                    Index::Known(index) => Stamp::known(index),
+                    Index::Hidden => Stamp::HIDDEN,
+                };
                 self.perform(path, &effect, stamp);
                 true
             }
@@ -420,7 +427,7 @@ impl<'a> State<'a> {
     fn disagrees(&mut self, reason: Option<Reason>, answer: &Answer) -> bool {
         let answered = match answer {
             Answer::Refused(answered) => Some(*answered),
-            Answer::Found(_) | Answer::Changed(_) | Answer::Unseen(_) => None,
+            Answer::Found(_) | Answer::Changed(_) | Answer::Unseen(_) | Answer::Gap(..) => None,
         };
         if let (Some(Reason::NotEmpty(path)), None) = (reason, answered) {
             let mut children = self.names.place(path).children.iter();
@@ -443,37 +450,25 @@ impl<'a> State<'a> {
         false
     }
 
-    /// Pins down what is open and told by the answer: by the node it shows as the one before, or by
-    /// what came of a comparison.
+    /// Whether the answer shows what was there before; an index that was compared and that no
+    /// answer shows is what it was compared with.
     fn explains(&mut self, ask: &Ask, path: PathId, answer: &Answer) -> bool {
-        if let Answer::Changed(changed) = answer {
-            match &changed.previous {
-                Some(previous) if !self.shows(path, previous) => return false,
-                None if self.nodes[path].is_some() => return self.blames(Some(path)),
-                Some(_) | None => {}
+        match answer {
+            Answer::Changed(changed) => match &changed.previous {
+                Some(previous) => self.shows(path, previous),
+                None => self.nodes[path].is_none() || self.blames(Some(path)),
+            },
+            Answer::Unseen(_) => {
+                if let (Some(asked), Some(mut node)) = (ask.compared(), self.nodes[path])
+                    && node.modified == Stamp::HIDDEN
+                {
+                    node.modified = Stamp::known(asked);
+                    self.set(path, Some(node));
+                }
+                true
             }
+            Answer::Refused(_) | Answer::Found(_) | Answer::Gap(..) => true,
         }
-        let (Some(asked), Some(mut node)) = (ask.compared(), self.nodes[path]) else {
-            return true;
-        };
-        let found = match answer {
-            Answer::Refused(Reason::CompareFailed {
-                modified: Some(found),
-                ..
-            }) => *found,
-            Answer::Refused(Reason::CompareFailed { modified: None, .. })
-            | Answer::Changed(_)
-            | Answer::Unseen(_) => asked,
-            Answer::Refused(_) | Answer::Found(_) => return true,
-        };
-        if node.modified.is_open() && node.value.is_some() {
-            let Some(stamp) = self.settled(node.modified, found) else {
-                return self.blames(Some(path));
-            };
-            node.modified = stamp;
-            self.set(path, Some(node));
-        }
-        true
     }
 
     fn decide(&self, ask: &Ask) -> Result<Effect, Reason> {
@@ -683,42 +678,17 @@ impl<'a> State<'a> {
         self.set(path, None);
     }
 
-    /// Whether `shown` is what is at `path`, which pins down what is open there.
+    /// Whether `shown` is what is at `path`.
     fn shows(&mut self, path: PathId, shown: &Shown) -> bool {
         let Some(node) = self.nodes[path] else {
             let stop = self.way(path).err().and_then(Reason::path);
             return self.blames(stop);
         };
-        if node.value != shown.value || node.lease.map(|lease| lease.granted) != shown.granted {
-            return self.blames(Some(path));
-        }
-        let created = self.settled(node.created, shown.created);
-        let modified = self.settled(node.modified, shown.modified);
-        let (Some(created), Some(modified)) = (created, modified) else {
-            return self.blames(Some(path));
-        };
-        let node = Node {
-            created,
-            modified,
-            ..node
-        };
-        self.set(path, Some(node));
-        true
-    }
-
-    /// What an index is once it was shown, if it can be that.
-    fn settled(&self, stamp: Stamp, shown: u64) -> Option<Stamp> {
-        if !stamp.is_open() {
-            return (stamp.0 == shown).then_some(stamp);
-        }
-        let floor = stamp.0 & !OPEN;
-        // The next answered write came after this change.
-        let next = self.pins.partition_point(|&at| at <= pin(floor, true));
-        let fits = self
-            .pins
-            .get(next)
-            .is_none_or(|&next| pin(shown, false) < next);
-        (shown > floor && fits).then_some(Stamp(shown))
+        let agrees = node.value == shown.value
+            && node.created == Stamp::known(shown.created)
+            && node.modified == Stamp::known(shown.modified)
+            && node.lease.map(|lease| lease.granted) == shown.granted;
+        agrees || self.blames(Some(path))
     }
 
     fn set(&mut self, path: PathId, node: Option<Node>) {
