@@ -8,7 +8,9 @@ use super::super::linearizability::Asked;
 use super::STEPS_MAX;
 use super::book::{Book, Clocks, Depth, Op};
 use super::history::{History, Record};
+use super::names::PathId;
 use super::search::{Outcome, Search, Stuck};
+use super::spec::Answer;
 use crate::clock::Time;
 
 /// So many of the operations before those that fit nowhere are shown.
@@ -69,7 +71,12 @@ fn text(history: &History, book: &Book, top: &Path, stuck: &Stuck) -> (&'static 
         stuck.placed
     );
     for op in &blocked {
-        line(&mut what, &records[op.record]);
+        match &op.answer {
+            Answer::Gap(index, paths) => gap(&mut what, book, *index, paths),
+            Answer::Found(_) | Answer::Changed(_) | Answer::Refused(_) | Answer::Unseen(_) => {
+                line(&mut what, &records[op.record]);
+            }
+        }
     }
     let concerned = blocked
         .iter()
@@ -77,7 +84,8 @@ fn text(history: &History, book: &Book, top: &Path, stuck: &Stuck) -> (&'static 
     let is_before = |op: &&Op| {
         let place = book.names.place(op.ask.path());
         let is_near = concerned & (place.way | place.tree) != 0;
-        is_near && !blocked.iter().any(|other| other.record == op.record)
+        let is_gap = matches!(op.answer, Answer::Gap(..));
+        is_near && !is_gap && !blocked.iter().any(|other| other.record == op.record)
     };
     let mut before: Vec<&Op> = book.ops.iter().filter(is_before).collect();
     before.sort_by_key(|op| (op.returned.min(u64::MAX - 1), op.record));
@@ -103,6 +111,16 @@ fn line(what: &mut String, record: &Record) {
         asked(record),
         answer(record)
     );
+}
+
+fn gap(what: &mut String, book: &Book, index: u64, paths: &[PathId]) {
+    let _ = write!(
+        what,
+        "\n    whatever made the change {index}, of which answers show"
+    );
+    for &path in paths {
+        let _ = write!(what, " {}", book.names.place(path).path);
+    }
 }
 
 fn asked(record: &Record) -> String {
