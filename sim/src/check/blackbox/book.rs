@@ -543,7 +543,9 @@ impl Binder<'_> {
             Operation::Delete(_) | Operation::Configure(_) | Operation::Publish(_) => Vec::new(),
         };
         let seen_first = seen.iter().map(|sighting| sighting.at).min();
-        // Of an answered write it may be the answered one that was seen.
+        // Of several it may be any that was seen, of an answered write the answered one.
+        let is_one = times == 1 || exact.is_empty();
+        let seen_first = seen_first.filter(|_| is_one);
         let seen_first = seen_first.filter(|_| of.answer.is_none() && self.depth == Depth::Sighted);
         let mut twin = None;
         for copy in 0..times {

@@ -36,6 +36,8 @@ pub struct History {
     records: Vec<Record>,
     /// Where the record of each operation is.
     places: BTreeMap<u64, usize>,
+    /// Whether the store may have forgotten an answer, if that is known already.
+    forgets: Option<bool>,
     /// What the store keeps answers for at least: so many, and for so long.
     kept: (u64, Duration),
 }
@@ -52,6 +54,7 @@ impl History {
             on,
             records: Vec::new(),
             places: BTreeMap::new(),
+            forgets: None,
             kept: (count, age),
         }
     }
@@ -125,6 +128,8 @@ impl History {
     #[must_use]
     pub fn until(&self, end: Time) -> Self {
         let mut cut = self.clone();
+        // What was true later must stay true: no beginning knows more than the whole.
+        cut.forgets = Some(self.forgets());
         cut.records.retain(|record| record.invoked <= end);
         for record in &mut cut.records {
             record.answer.take_if(|(at, _)| *at > end);
@@ -148,6 +153,9 @@ impl History {
 
     /// Whether the store may have forgotten an answer within the run.
     fn forgets(&self) -> bool {
+        if let Some(forgets) = self.forgets {
+            return forgets;
+        }
         let handed_in: usize = self.records.iter().map(|record| record.handed_in).sum();
         let times = |record: &Record| record.answer.as_ref().map_or(record.invoked, |(at, _)| *at);
         let last = self.records.iter().map(times).max().unwrap_or_default();

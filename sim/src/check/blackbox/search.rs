@@ -362,11 +362,11 @@ impl<'a> Search<'a> {
         let begun = begun.take_while(move |&op| self.ops[op].invoked <= end);
         let open = begun.filter(|&op| !self.placed[op] && self.is_first(op));
         open.filter(move |&op| {
-            let path = self.ops[op].ask.path();
-            let above = &self.book.names.place(path).above;
-            paths
-                .iter()
-                .all(|seen| *seen == path || above.contains(seen))
+            let ask = &self.ops[op].ask;
+            let above = &self.book.names.place(ask.path()).above;
+            let mut paths = paths.iter();
+            let writes = !matches!(ask, Ask::Delete { .. });
+            writes && paths.all(|seen| *seen == ask.path() || above.contains(seen))
         })
     }
 

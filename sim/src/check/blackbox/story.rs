@@ -14,7 +14,7 @@ use super::spec::Answer;
 use crate::clock::Time;
 
 /// So many of the operations before those that fit nowhere are shown.
-const BEFORE_MAX: usize = 16;
+const BEFORE_MAX: usize = 24;
 
 /// The property that does not hold, and the shortest beginning of the history, in the partition of
 /// `top`, that has no order.
@@ -85,7 +85,8 @@ fn text(history: &History, book: &Book, top: &Path, stuck: &Stuck) -> (&'static 
         let place = book.names.place(op.ask.path());
         let is_near = concerned & (place.way | place.tree) != 0;
         let is_gap = matches!(op.answer, Answer::Gap(..));
-        is_near && !is_gap && !blocked.iter().any(|other| other.record == op.record)
+        let is_here = top.is_root() || book.names.place(place.top).path == *top;
+        is_here && is_near && !is_gap && !blocked.iter().any(|other| other.record == op.record)
     };
     let mut before: Vec<&Op> = book.ops.iter().filter(is_before).collect();
     before.sort_by_key(|op| (op.returned.min(u64::MAX - 1), op.record));
