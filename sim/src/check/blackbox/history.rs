@@ -9,6 +9,11 @@ use quorate_core::store::{Body, ClientRequest, Command, Refusal, Response, Setti
 use super::super::linearizability::Asked;
 use crate::clock::Time;
 
+/// So many more times may a command take effect whose id the store has forgotten: a member that
+/// waits for the leader's answer passes it on again. What members pass on among themselves cannot
+/// be seen from outside; this is more than it ever comes to.
+const PASSED_ON_MAX: usize = 4;
+
 /// An answer, without anything from inside: neither term nor applied index.
 pub type Said = Result<Body, StoreError>;
 
@@ -144,7 +149,7 @@ impl History {
         let answered = usize::from(record.answer.is_some());
         let times = match command.client {
             None => open,
-            Some(ClientRequest::Opaque(_)) if self.forgets() => open,
+            Some(ClientRequest::Opaque(_)) if self.forgets() && open > 0 => open + PASSED_ON_MAX,
             // At most once, for it carries an id; a number is refused when its answer is forgotten.
             Some(ClientRequest::Opaque(_) | ClientRequest::Numbered { .. }) => open.min(1),
         };

@@ -24,10 +24,12 @@
 //! **Unknown outcomes.** What was not answered may take effect at any time after it was invoked, or
 //! never. A write without a request id takes effect up to as many times as members took it in
 //! without refusing it (K3), one with an id once; an opaque one more often if the store may have
-//! forgotten its answer. Where the value of such a write was seen, it did take effect, before the
-//! first that saw it returned; the index under which it was seen is that of the write, unless an
-//! unanswered refresh may have come in between. A child in order is named by its index. What was
-//! refused each time did not happen.
+//! forgotten its answer. What was refused each time did not happen. Where the value of such a write
+//! was seen, it did take effect, before the first that saw it returned; the index under which it
+//! was seen is that of the write, unless an unanswered refresh may have come in between. A child in
+//! order is named by its index. Any other index that an answer shows, and that no answered change
+//! has, is a *gap*: one of the writes without an answer took place there, and wrote what the index
+//! is shown for. And so, what is not in a gap was never seen: no answer shows what it left.
 //!
 //! **Expiry.** A key with a time to live may go, with all that is below it, at any time from `ttl`
 //! after the invocation of what granted it: cluster time never runs ahead of true time, and that
@@ -36,8 +38,8 @@
 //!
 //! What nobody saw is tried only where something that was seen does not fit without it.
 //!
-//! Limits: so many steps for each partition, about what 200 ms allow; a limit in real time would
-//! make the verdict depend on the machine. What is undecided then is counted, and is no pass.
+//! Limits: 200,000 steps for each partition, no more than 200 ms; a limit in real time would make
+//! the verdict depend on the machine. What is undecided then is counted, and is no pass.
 
 mod book;
 mod history;
@@ -54,9 +56,6 @@ pub use history::{History, Record, Said};
 use self::book::{Book, Depth};
 use self::search::{Outcome, Search};
 use super::{Verdict, Violation};
-
-/// Steps of a search in one partition: tries to place an operation.
-const STEPS_MAX: u64 = 200_000;
 
 /// How many partitions there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,7 +102,7 @@ pub fn judge(history: &History, clocks: &Clocks, whole: bool, tally: &mut Tally)
     let book = Book::new(history, clocks, whole, Depth::Sighted);
     for (&top, ops) in &book.partitions {
         tally.partitions += 1;
-        match Search::new(&book, ops).run(STEPS_MAX) {
+        match Search::new(&book, ops).run() {
             Outcome::Legal => {}
             Outcome::Undecided => tally.undecided += 1,
             Outcome::Illegal(_) => {

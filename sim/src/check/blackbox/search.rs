@@ -13,7 +13,6 @@
 //!
 //! Orders with few unseen changes in a row are tried first.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::book::{Book, Op, pin};
@@ -40,8 +39,39 @@ pub(super) struct Stuck {
     pub(super) blocked: Vec<usize>,
 }
 
-/// So many unseen changes in a row are tried, one search after the other.
-const RUNS: [u32; 4] = [1, 3, 9, u32::MAX];
+/// One search after the other is tried; the last one is complete.
+const PASSES: [Pass; 4] = [
+    Pass::quick(1, 20_000),
+    Pass::quick(3, 40_000),
+    Pass::quick(u32::MAX, 40_000),
+    Pass {
+        run_max: u32::MAX,
+        is_strict: true,
+        steps: 100_000,
+    },
+];
+
+/// How thorough a search is.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    /// So many unseen changes in a row are tried.
+    run_max: u32,
+    /// What failed is remembered with the unseen writes that were used up: otherwise a moment is
+    /// given up that is like another one but for these. An order that is found is one anyhow.
+    is_strict: bool,
+    /// Tries to place an operation.
+    steps: u64,
+}
+
+impl Pass {
+    const fn quick(run_max: u32, steps: u64) -> Self {
+        Self {
+            run_max,
+            is_strict: false,
+            steps,
+        }
+    }
+}
 
 /// What is tried at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,7 +160,7 @@ pub(super) struct Search<'a> {
     set: u128,
     failed: BTreeMap<u128, Paths>,
     steps: u64,
-    run_max: u32,
+    pass: Pass,
     /// Something was not tried since there would have been too many unseen changes in a row.
     is_cut: bool,
     stuck: Stuck,
@@ -161,7 +191,7 @@ impl<'a> Search<'a> {
             set: 0,
             failed: BTreeMap::new(),
             steps: 0,
-            run_max: 0,
+            pass: PASSES[0],
             is_cut: false,
             stuck: Stuck::default(),
             ops,
@@ -176,28 +206,27 @@ impl<'a> Search<'a> {
         search
     }
 
-    /// Searches, in about so many steps.
-    pub(super) fn run(&mut self, budget: u64) -> Outcome {
+    /// Searches, until the steps are used up.
+    pub(super) fn run(&mut self) -> Outcome {
         let begin = self.marks();
-        for run_max in RUNS {
-            self.run_max = run_max;
+        for pass in PASSES {
+            self.pass = pass;
             self.is_cut = false;
             self.failed.clear();
             self.steps = 0;
-            let outcome = self.explore(budget);
-            if outcome == Some(true) {
-                return Outcome::Legal;
+            match self.explore() {
+                Some(true) => return Outcome::Legal,
+                Some(false) if pass.is_strict || !self.is_cut && self.hidden.is_empty() => {
+                    return Outcome::Illegal(self.stuck.clone());
+                }
+                Some(false) | None => self.rewind(begin),
             }
-            if outcome == Some(false) && !self.is_cut {
-                return Outcome::Illegal(self.stuck.clone());
-            }
-            self.rewind(begin);
         }
         Outcome::Undecided
     }
 
     /// Whether there is an order; `None` where the budget is used up.
-    fn explore(&mut self, budget: u64) -> Option<bool> {
+    fn explore(&mut self) -> Option<bool> {
         let mut moments: Vec<Moment> = Vec::new();
         let mut entered = self.enter(self.marks(), 0);
         loop {
@@ -209,7 +238,7 @@ impl<'a> Search<'a> {
                     None => return Some(false),
                 },
             }
-            if self.steps > budget {
+            if self.steps > self.pass.steps {
                 return None;
             }
             let moment = moments.last_mut().expect("one was opened or has failed");
@@ -235,7 +264,7 @@ impl<'a> Search<'a> {
             return Entered::Done;
         }
         // How many more there may be in a row is part of what the moment is.
-        let run_left = match self.run_max {
+        let run_left = match self.pass.run_max {
             u32::MAX => 0,
             _ => u128::from(run) << 64,
         };
@@ -302,7 +331,7 @@ impl<'a> Search<'a> {
     /// The unseen change that is to be tried next.
     fn unseen(&mut self, moment: &mut Moment) -> Option<Choice> {
         let choices = self.choices(moment);
-        if moment.run >= self.run_max {
+        if moment.run >= self.pass.run_max {
             self.is_cut |= !choices.is_empty();
             return None;
         }
@@ -321,7 +350,7 @@ impl<'a> Search<'a> {
                     if help == Some(Help::AtOnce) {
                         return Some(choice);
                     }
-                    best = best.max(help.map(|help| (help, Reverse(choice))));
+                    best = best.max(help.map(|help| (help, choice)));
                     continue;
                 }
                 // It does nothing here; what would let it may help.
@@ -333,20 +362,23 @@ impl<'a> Search<'a> {
                 }
             }
             if best.is_some() || !has_grown {
-                return best.map(|(_, Reverse(choice))| choice);
+                return best.map(|(_, choice)| choice);
             }
         }
     }
 
     /// All unseen changes that may come next.
     fn choices(&self, moment: &Moment) -> Vec<Choice> {
-        let begun = self.optional.iter().copied();
-        let begun = begun.take_while(|&op| self.ops[op].invoked <= moment.end);
+        // The last ones first: most take place soon, if at all.
+        let end = self
+            .optional
+            .partition_point(|&op| self.ops[op].invoked <= moment.end);
+        let begun = self.optional[..end].iter().copied();
         let open = begun.filter(|&op| !self.placed[op] && self.is_first(op));
         let leased = self.state.leased();
         let over = leased.filter(|&(_, earliest)| earliest <= moment.end);
         over.map(|(path, _)| Choice::Expiry(path))
-            .chain(open.map(Choice::Op))
+            .chain(open.rev().map(Choice::Op))
             .collect()
     }
 
@@ -358,8 +390,10 @@ impl<'a> Search<'a> {
 
     /// What may have taken place in a gap that shows in `paths`, before `end`.
     fn fillers(&self, paths: &[PathId], end: u64) -> impl Iterator<Item = usize> {
-        let begun = self.hidden.iter().copied();
-        let begun = begun.take_while(move |&op| self.ops[op].invoked <= end);
+        let end = self
+            .hidden
+            .partition_point(|&op| self.ops[op].invoked <= end);
+        let begun = self.hidden[..end].iter().rev().copied();
         let open = begun.filter(|&op| !self.placed[op] && self.is_first(op));
         open.filter(move |&op| {
             let ask = &self.ops[op].ask;
@@ -543,7 +577,7 @@ impl<'a> Search<'a> {
         assert!(!self.placed[op], "placed twice");
         self.placed[op] = true;
         self.trail.push(op);
-        self.set ^= name(op);
+        self.set ^= self.name(op);
         if self.ops[op].must {
             let (last, next) = (self.last[op], self.next[op]);
             self.next[last] = next;
@@ -559,6 +593,15 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// A name for an operation in a set: the names of all of them are combined.
+    fn name(&self, op: usize) -> u128 {
+        if self.pass.is_strict || self.ops[op].must {
+            xxhash_rust::xxh3::xxh3_128(&(op as u64).to_le_bytes())
+        } else {
+            0
+        }
+    }
+
     fn marks(&self) -> Marks {
         Marks {
             trail: self.trail.len(),
@@ -571,7 +614,7 @@ impl<'a> Search<'a> {
         while self.trail.len() > marks.trail {
             let op = self.trail.pop().expect("longer than the mark");
             self.placed[op] = false;
-            self.set ^= name(op);
+            self.set ^= self.name(op);
             if self.ops[op].must {
                 let (last, next) = (self.last[op], self.next[op]);
                 self.next[last] = op;
@@ -612,11 +655,6 @@ impl Op {
     fn is_hidden(&self) -> bool {
         matches!(self.answer, Answer::Unseen(Index::Hidden))
     }
-}
-
-/// A name for an operation in a set: the names of all of them are combined.
-fn name(op: usize) -> u128 {
-    xxhash_rust::xxh3::xxh3_128(&(op as u64).to_le_bytes())
 }
 
 const _: () = assert!(pin(1, false) / 2 == 1 && pin(1, true) / 2 == 1);

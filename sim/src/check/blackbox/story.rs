@@ -5,7 +5,6 @@ use std::fmt::Write;
 use quorate_core::store::{Body, Operation, Path, Scope, Tree};
 
 use super::super::linearizability::Asked;
-use super::STEPS_MAX;
 use super::book::{Book, Clocks, Depth, Op};
 use super::history::{History, Record};
 use super::names::PathId;
@@ -49,7 +48,7 @@ fn stuck(history: &History, clocks: &Clocks, whole: bool, top: &Path) -> Option<
     let found = book.partitions.iter();
     let mut found = found.filter(|(partition, _)| book.names.place(**partition).path == *top);
     let (_, ops) = found.next()?;
-    match Search::new(&book, ops).run(STEPS_MAX) {
+    match Search::new(&book, ops).run() {
         Outcome::Illegal(stuck) => {
             // Places in the partition become places in the book.
             let blocked = stuck.blocked.iter().map(|&op| ops[op]).collect();
