@@ -339,7 +339,8 @@ impl<'a> Search<'a> {
             let mut best = None;
             let mut has_grown = false;
             for &choice in &choices {
-                if moment.tried.contains(&choice) {
+                let would = self.would_write(choice) | self.would_end(choice);
+                if would & moment.conflict == 0 || moment.tried.contains(&choice) {
                     continue;
                 }
                 if self.apply(choice) {
@@ -355,8 +356,7 @@ impl<'a> Search<'a> {
                 }
                 // It does nothing here; what would let it may help.
                 let depends = self.depends(choice);
-                let would = self.would_write(choice) | self.would_end(choice);
-                if would & moment.conflict != 0 && depends & !moment.conflict != 0 {
+                if depends & !moment.conflict != 0 {
                     moment.conflict |= depends;
                     has_grown = true;
                 }
@@ -549,10 +549,11 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// What an unseen change would write if something else did not stop it.
+    /// What an unseen change would write at most, if nothing stopped it.
     fn would_write(&self, choice: Choice) -> Paths {
-        let Choice::Op(op) = choice else {
-            return 0;
+        let op = match choice {
+            Choice::Op(op) => op,
+            Choice::Expiry(path) => return self.book.names.place(path).tree,
         };
         let ask = &self.ops[op].ask;
         let place = self.book.names.place(ask.path());
