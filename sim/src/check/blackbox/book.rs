@@ -70,6 +70,9 @@ pub(super) struct Op {
     pub(super) must: bool,
     /// The one of the same record that goes first, since they are alike.
     pub(super) twin: Option<usize>,
+    /// What answers show as made or changed by it: directories on the way among them, which were
+    /// not there before.
+    pub(super) made: Vec<PathId>,
 }
 
 /// Where a write with `index` belongs among those of its partition: an error tells which change was
@@ -127,9 +130,9 @@ struct Binder<'a> {
     nurseries: BTreeMap<(PathId, Option<u64>), Nursery>,
     /// Keys whose last change may be a refresh that nobody was told of.
     refreshed: BTreeSet<PathId>,
-    /// The indexes that answers show and that belong to no answered change, by partition: which
-    /// paths they are shown for, and when the first such answer returned.
-    gaps: BTreeMap<(PathId, u64), (BTreeSet<PathId>, u64)>,
+    /// The indexes that answers show, by partition: which paths they are shown for, and when the
+    /// first such answer returned.
+    shown: BTreeMap<(PathId, u64), (BTreeSet<PathId>, u64)>,
     /// All first names, hidden ones excepted.
     tops: Vec<PathId>,
     ops: Vec<Op>,
@@ -160,16 +163,14 @@ impl Book {
             sightings: BTreeMap::new(),
             nurseries: BTreeMap::new(),
             refreshed: BTreeSet::new(),
-            gaps: BTreeMap::new(),
+            shown: BTreeMap::new(),
             tops: Vec::new(),
             ops: Vec::new(),
         };
         for place in 0..history.records().len() {
             binder.read(place);
         }
-        if !binder.hazy.is_empty() {
-            binder.look();
-        }
+        binder.look();
         for place in 0..binder.hazy.len() {
             binder.unseen(place);
         }
@@ -415,12 +416,17 @@ impl Binder<'_> {
             match &answer {
                 Answer::Found(found) => {
                     for &(path, node) in found {
+                        self.sees_indexes(path, &node, at);
                         self.sees(path, &node, at);
                     }
                 }
                 Answer::Changed(changed) => {
+                    // That it changed the node last need not be so: it was removed, or is a
+                    // directory, which keeps its index.
+                    self.sees_index(changed.path, Some(changed.node.created), at);
                     self.sees(changed.path, &changed.node, at);
                     if let Some(previous) = &changed.previous {
+                        self.sees_indexes(changed.path, previous, at);
                         self.sees(changed.path, previous, at);
                     }
                 }
@@ -441,50 +447,69 @@ impl Binder<'_> {
     }
 
     fn sees_index(&mut self, path: PathId, index: Option<u64>, at: u64) {
-        let Some(index) = index.filter(|index| *index > 0 && !self.indexes.contains(index)) else {
+        let Some(index) = index.filter(|index| *index > 0) else {
             return;
         };
-        let top = if self.whole {
-            ROOT
-        } else {
-            self.names.place(path).top
-        };
-        let gap = self.gaps.entry((top, index));
-        let (paths, first) = gap.or_insert((BTreeSet::new(), at));
+        let shown = self.shown.entry((self.partition(path), index));
+        let (paths, first) = shown.or_insert((BTreeSet::new(), at));
         paths.insert(path);
         *first = at.min(*first);
     }
 
+    fn sees_indexes(&mut self, path: PathId, node: &Shown, at: u64) {
+        self.sees_index(path, Some(node.created), at);
+        self.sees_index(path, Some(node.modified), at);
+    }
+
+    fn partition(&self, path: PathId) -> PathId {
+        if self.whole {
+            ROOT
+        } else {
+            self.names.place(path).top
+        }
+    }
+
+    /// What answers show under the index of a change at `path`.
+    fn made(&self, path: PathId, index: u64) -> Vec<PathId> {
+        let shown = self.shown.get(&(self.partition(path), index));
+        shown.map_or_else(Vec::new, |(paths, _)| paths.iter().copied().collect())
+    }
+
     /// Something took place under each index that was seen.
     fn fill_gaps(&mut self) {
-        for ((_, index), (paths, at)) in std::mem::take(&mut self.gaps) {
-            let pin = Some(pin(index, false));
-            if self.ops.iter().any(|op| op.pin == pin) {
-                continue;
+        let mut filled = BTreeSet::new();
+        for place in 0..self.ops.len() {
+            if let Answer::Unseen(Index::Known(index)) = self.ops[place].answer {
+                self.ops[place].made = self.made(self.ops[place].ask.path(), index);
+                filled.insert(index);
             }
+        }
+        for (&(_, index), (paths, at)) in &self.shown {
             let Some(&path) = paths.first() else {
                 continue;
             };
+            if self.indexes.contains(&index) || filled.contains(&index) {
+                continue;
+            }
             self.ops.push(Op {
                 record: self.hazy.first().map_or(0, |&(record, _)| record),
                 ask: Ask::Get {
                     path,
                     recursive: false,
                 },
-                answer: Answer::Gap(index, paths.into_iter().collect()),
+                answer: Answer::Gap(index, paths.iter().copied().collect()),
                 invoked: 0,
-                returned: at,
-                pin,
+                returned: *at,
+                pin: Some(pin(index, false)),
                 reads: 0,
                 must: true,
                 twin: None,
+                made: Vec::new(),
             });
         }
     }
 
     fn sees(&mut self, path: PathId, node: &Shown, at: u64) {
-        self.sees_index(path, Some(node.created), at);
-        self.sees_index(path, Some(node.modified), at);
         if let Some(value) = node.value {
             self.sees_value(path, value, Some(node.modified), at);
             return;
@@ -569,6 +594,7 @@ impl Binder<'_> {
                 reads: 0,
                 must: seen_at.is_some(),
                 twin,
+                made: Vec::new(),
             };
             if !op.must {
                 twin = Some(self.ops.len());
@@ -656,6 +682,12 @@ impl Binder<'_> {
             Err(error) => Some(pin(error.revision.0, true)),
             Ok(Body::Done | Body::Found(_)) => None,
         };
+        let made = match &answer {
+            Answer::Changed(changed) => self.made(changed.path, changed.index),
+            Answer::Found(_) | Answer::Refused(_) | Answer::Unseen(_) | Answer::Gap(..) => {
+                Vec::new()
+            }
+        };
         self.ops.push(Op {
             record,
             ask,
@@ -666,6 +698,7 @@ impl Binder<'_> {
             reads: 0,
             must: true,
             twin: None,
+            made,
         });
     }
 
@@ -693,6 +726,7 @@ impl Binder<'_> {
                 reads: 0,
                 must: true,
                 twin: None,
+                made: Vec::new(),
             });
         }
     }

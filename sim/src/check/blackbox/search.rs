@@ -458,8 +458,24 @@ impl<'a> Search<'a> {
     /// Lets the operation take place, if it can.
     fn fits(&mut self, op: usize) -> bool {
         self.steps += 1;
-        let Op { ask, answer, .. } = self.ops[op];
-        self.rises(answer) && self.state.place(ask, answer)
+        let Op {
+            ask,
+            answer,
+            made,
+            pin,
+            ..
+        } = self.ops[op];
+        let mark = self.state.mark();
+        if !self.rises(answer) || !self.state.place(ask, answer) {
+            return false;
+        }
+        // What answers show of it that its own does not: the directories that it made on its way.
+        let index = pin.map_or(0, |pin| pin / 2);
+        let fits = made.is_empty() || self.state.wrote(index, made);
+        if !fits {
+            self.state.undo(mark);
+        }
+        fits
     }
 
     /// Whether the index of a change is higher than all before it.
