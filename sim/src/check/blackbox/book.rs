@@ -133,6 +133,8 @@ struct Binder<'a> {
     /// The indexes that answers show, by partition: which paths they are shown for, and when the
     /// first such answer returned.
     shown: BTreeMap<(PathId, u64), (BTreeSet<PathId>, u64)>,
+    /// What a change left at its own path, where answers show that.
+    looks: BTreeMap<(PathId, u64), Shown>,
     /// All first names, hidden ones excepted.
     tops: Vec<PathId>,
     ops: Vec<Op>,
@@ -164,6 +166,7 @@ impl Book {
             nurseries: BTreeMap::new(),
             refreshed: BTreeSet::new(),
             shown: BTreeMap::new(),
+            looks: BTreeMap::new(),
             tops: Vec::new(),
             ops: Vec::new(),
         };
@@ -459,6 +462,7 @@ impl Binder<'_> {
     fn sees_indexes(&mut self, path: PathId, node: &Shown, at: u64) {
         self.sees_index(path, Some(node.created), at);
         self.sees_index(path, Some(node.modified), at);
+        self.looks.entry((path, node.modified)).or_insert(*node);
     }
 
     fn partition(&self, path: PathId) -> PathId {
@@ -497,7 +501,13 @@ impl Binder<'_> {
                     path,
                     recursive: false,
                 },
-                answer: Answer::Gap(index, paths.iter().copied().collect()),
+                answer: Answer::Gap(
+                    index,
+                    paths
+                        .iter()
+                        .map(|&path| (path, self.looks.get(&(path, index)).copied()))
+                        .collect(),
+                ),
                 invoked: 0,
                 returned: *at,
                 pin: Some(pin(index, false)),

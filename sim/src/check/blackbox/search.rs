@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use super::book::{Book, Op, pin};
 use super::names::{PathId, Paths, REST};
-use super::spec::{Answer, Ask, Index, Scope, State};
+use super::spec::{Answer, Ask, Index, Scope, Shown, State};
 
 /// What came of a search.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -389,19 +389,13 @@ impl<'a> Search<'a> {
     }
 
     /// What may have taken place in a gap that shows in `paths`, before `end`.
-    fn fillers(&self, paths: &[PathId], end: u64) -> impl Iterator<Item = usize> {
+    fn fillers(&self, paths: &[(PathId, Option<Shown>)], end: u64) -> impl Iterator<Item = usize> {
         let end = self
             .hidden
             .partition_point(|&op| self.ops[op].invoked <= end);
         let begun = self.hidden[..end].iter().rev().copied();
         let open = begun.filter(|&op| !self.placed[op] && self.is_first(op));
-        open.filter(move |&op| {
-            let ask = &self.ops[op].ask;
-            let above = &self.book.names.place(ask.path()).above;
-            let mut paths = paths.iter();
-            let writes = !matches!(ask, Ask::Delete { .. });
-            writes && paths.all(|seen| *seen == ask.path() || above.contains(seen))
-        })
+        open.filter(move |&op| State::leaves(&self.ops[op].ask, &self.book.names, paths))
     }
 
     /// Places all that fits and changes nothing. Returns what may come next, as far as time tells,
@@ -500,7 +494,10 @@ impl<'a> Search<'a> {
         let answer = Answer::Unseen(Index::Known(*index));
         let fits = self.rises(&answer)
             && self.state.place(&self.ops[filler].ask, &answer)
-            && self.state.wrote(*index, paths);
+            && self.state.wrote(
+                *index,
+                &paths.iter().map(|(path, _)| *path).collect::<Vec<_>>(),
+            );
         if !fits {
             self.state.undo(mark);
         }

@@ -224,8 +224,8 @@ pub(super) enum Answer {
     /// Nobody was told, and it took place under this index.
     Unseen(Index),
     /// No operation: something that nobody was told of took place under this index, and wrote
-    /// these paths.
-    Gap(u64, Vec<PathId>),
+    /// these paths; with what it left there, where it was seen.
+    Gap(u64, Vec<(PathId, Option<Shown>)>),
 }
 
 /// What is known of the index of a change that nobody was told of.
@@ -317,6 +317,47 @@ impl<'a> State<'a> {
 
     pub(super) fn node(&self, path: PathId) -> Option<&Node> {
         self.nodes[path].as_ref()
+    }
+
+    /// Whether `ask` could leave what a gap shows.
+    pub(super) fn leaves(ask: &Ask, names: &Names, seen: &[(PathId, Option<Shown>)]) -> bool {
+        let above = &names.place(ask.path()).above;
+        let (value, granted) = match *ask {
+            Ask::Get { .. } | Ask::Delete { .. } => return false,
+            // What it kept is not known.
+            Ask::Put {
+                content: Content::Kept,
+                lease,
+                ..
+            } => (None, lease),
+            Ask::Put {
+                content: Content::Directory,
+                lease,
+                when: When::Exists | When::Matches(_),
+                ..
+            } => (None, lease),
+            Ask::Put {
+                content: Content::Directory,
+                lease,
+                ..
+            } => (Some(None), lease),
+            Ask::Put {
+                content: Content::Value(value),
+                lease,
+                ..
+            } => (Some(Some(value)), lease),
+            Ask::Append { value, lease, .. } => (Some(value), lease),
+        };
+        let granted = granted.map(|lease| lease.granted);
+        seen.iter().all(|(path, node)| {
+            if above.contains(path) {
+                return node.is_none_or(|node| node.value.is_none());
+            }
+            *path == ask.path()
+                && node.is_none_or(|node| {
+                    node.granted == granted && value.is_none_or(|value| value == node.value)
+                })
+        })
     }
 
     /// Whether all of `paths` were written under `index`. Blames one that was not.

@@ -9,7 +9,7 @@ use super::book::{Book, Clocks, Depth, Op};
 use super::history::{History, Record};
 use super::names::PathId;
 use super::search::{Outcome, Search, Stuck};
-use super::spec::Answer;
+use super::spec::{Answer, Shown};
 use crate::clock::Time;
 
 /// So many of the operations before those that fit nowhere are shown.
@@ -113,12 +113,12 @@ fn line(what: &mut String, record: &Record) {
     );
 }
 
-fn gap(what: &mut String, book: &Book, index: u64, paths: &[PathId]) {
+fn gap(what: &mut String, book: &Book, index: u64, paths: &[(PathId, Option<Shown>)]) {
     let _ = write!(
         what,
         "\n    whatever made the change {index}, of which answers show"
     );
-    for &path in paths {
+    for &(path, _) in paths {
         let _ = write!(what, " {}", book.names.place(path).path);
     }
 }
