@@ -465,7 +465,7 @@ impl<'a> Search<'a> {
         }
         // What answers show of it that its own does not: the directories that it made on its way.
         let index = pin.map_or(0, |pin| pin / 2);
-        let fits = made.is_empty() || self.state.wrote(index, made);
+        let fits = made.is_empty() || self.state.wrote(index, made.iter().copied());
         if !fits {
             self.state.undo(mark);
         }
@@ -494,10 +494,9 @@ impl<'a> Search<'a> {
         let answer = Answer::Unseen(Index::Known(*index));
         let fits = self.rises(&answer)
             && self.state.place(&self.ops[filler].ask, &answer)
-            && self.state.wrote(
-                *index,
-                &paths.iter().map(|(path, _)| *path).collect::<Vec<_>>(),
-            );
+            && self
+                .state
+                .wrote(*index, paths.iter().map(|(path, _)| *path));
         if !fits {
             self.state.undo(mark);
         }

@@ -361,12 +361,11 @@ impl<'a> State<'a> {
     }
 
     /// Whether all of `paths` were written under `index`. Blames one that was not.
-    pub(super) fn wrote(&mut self, index: u64, paths: &[PathId]) -> bool {
+    pub(super) fn wrote(&mut self, index: u64, mut paths: impl Iterator<Item = PathId>) -> bool {
         let index = Stamp::known(index);
         let is_of = |node: &Node| node.created == index || node.modified == index;
-        let mut others = paths.iter();
-        let other = others.find(|&&path| !self.nodes[path].as_ref().is_some_and(is_of));
-        other.is_none_or(|&other| self.blames(Some(other)))
+        let other = paths.find(|&path| !self.nodes[path].as_ref().is_some_and(is_of));
+        other.is_none_or(|other| self.blames(Some(other)))
     }
 
     /// All that has a lease, and the earliest time at which it may be over.

@@ -495,11 +495,12 @@ fn undecided_is_counted_and_no_pass() {
     let mut tally = Tally::default();
     tally.add(Tally {
         partitions: 2_000,
-        undecided: 1,
+        undecided: 2_000 * UNDECIDED_PER_MILLE_MAX / 1_000 - 1,
     });
     assert!(tally.is_decided());
-    tally.undecided = 2;
+    tally.undecided += 1;
     assert!(!tally.is_decided());
+    tally.undecided = 2;
     assert_eq!(
         tally.to_string(),
         "black box: 2000 partitions, 2 undecided (0.100 %)"
