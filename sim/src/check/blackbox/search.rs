@@ -434,12 +434,13 @@ impl<'a> Search<'a> {
 
     /// Whether no write that belongs before it is still to come.
     fn may_be_next(&self, op: usize) -> bool {
-        let pin = self.ops[op].pin;
-        pin.is_none()
-            || self
-                .chain
-                .get(self.placed_chain)
-                .is_some_and(|&at| self.ops[at].pin == pin)
+        let Some(at) = self.ops[op].pin else {
+            return true;
+        };
+        // Refusals at one index are in no order among themselves.
+        let head = self.chain.get(self.placed_chain);
+        let is_level = |&head: &usize| self.ops[head].pin == Some(at) && at % 2 == 1;
+        head.is_some_and(|head| *head == op || is_level(head))
     }
 
     /// The highest index shown so far.

@@ -353,10 +353,12 @@ impl<'a> State<'a> {
             if above.contains(path) {
                 return node.is_none_or(|node| node.value.is_none());
             }
-            *path == ask.path()
-                && node.is_none_or(|node| {
-                    node.granted == granted && value.is_none_or(|value| value == node.value)
-                })
+            // A directory that is renewed unseen has another lease under the same index.
+            let fits = |node: Shown| {
+                let is_granted = node.value.is_none() || node.granted == granted;
+                is_granted && value.is_none_or(|value| value == node.value)
+            };
+            *path == ask.path() && node.is_none_or(fits)
         })
     }
 
