@@ -11,7 +11,7 @@
 //! | what is not | [`network`], [`disk`], [`clock`], [`process`], with their faults |
 //! | what lies on a disk besides the log | [`tables`], [`snapshot`] |
 //! | load | [`workload`], [`client`] |
-//! | what must hold | [`check`], over [`ledger`] and [`model`] |
+//! | what must hold | [`check`], over [`ledger`] and [`model`]; from outside: [`check::blackbox`] |
 //! | a run | [`options`]: all knobs; [`rng`]; [`trace`]: its hash; [`run`], [`sweep`] |
 //! | what happens to it | [`fates`], [`fault`]: by chance, or by a [`plan`], which [`shrink`]s |
 //! | no run | [`exhaust`]: all orders of a little, instead of one of much |

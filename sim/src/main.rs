@@ -414,6 +414,7 @@ fn figures(out: &mut impl Write, report: &Report, real: Duration) -> io::Result<
     let mut totals = Totals::default();
     totals.add(report, real);
     writeln!(out, "faults injected: {}", report.counters)?;
+    writeln!(out, "{}", totals.tally)?;
     speed(out, &totals)
 }
 
@@ -445,13 +446,14 @@ fn run_many(
         let _ = writeln!(io::stderr(), "{failure}\n");
     });
     writeln!(out, "faults injected: {}", totals.counters)?;
+    writeln!(out, "{}", totals.tally)?;
     speed(out, &totals)?;
     writeln!(
         out,
         "{} seeds passed, {} failed",
         totals.passed, totals.failed
     )?;
-    Ok(totals.failed == 0)
+    Ok(totals.failed == 0 && totals.tally.is_decided())
 }
 
 fn exhaust(out: &mut impl Write, budget: Budget) -> io::Result<bool> {

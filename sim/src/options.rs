@@ -42,11 +42,14 @@ pub enum Profile {
     Stall,
     /// Clocks that nobody can rely on: times to live mean nothing, all else still holds.
     Drift,
+    /// Few operations of few clients, so that the whole store can be checked from outside at once
+    /// (SIMULATION.md §8.2).
+    Whole,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Swarm,
         Self::Figure8,
         Self::TtlStorm,
@@ -59,6 +62,7 @@ impl Profile {
         Self::Snap,
         Self::Stall,
         Self::Drift,
+        Self::Whole,
     ];
 
     const fn name(self) -> &'static str {
@@ -75,6 +79,7 @@ impl Profile {
             Self::Snap => "snap",
             Self::Stall => "stall",
             Self::Drift => "drift",
+            Self::Whole => "whole",
         }
     }
 }
@@ -288,6 +293,10 @@ impl Options {
                 let dials = self.dials.clone();
                 self.dials = dials.with(&[(Fault::C4, drift), (Fault::C6, 0)]);
             }
+            Profile::Whole => {
+                self.clients = self.clients.min(8);
+                self.operations = draw.between(50, 200);
+            }
             Profile::LeaderKiller => {
                 self.members = *draw.pick(&[3, 5]);
                 self.dials = Dials::off().with(&[
@@ -361,7 +370,8 @@ fn log_bytes(profile: Profile, draw: &mut Draw) -> Option<usize> {
         | Profile::LeaderKiller
         | Profile::Lease
         | Profile::Drift
-        | Profile::Stall => is_low.then_some(low),
+        | Profile::Stall
+        | Profile::Whole => is_low.then_some(low),
     }
 }
 
@@ -380,7 +390,8 @@ fn waits(profile: Profile, draw: &mut Draw) -> u32 {
         | Profile::LeaderKiller
         | Profile::Lease
         | Profile::Drift
-        | Profile::Stall => 1,
+        | Profile::Stall
+        | Profile::Whole => 1,
     }
 }
 

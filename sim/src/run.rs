@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::check::Violation;
+use crate::check::blackbox::Tally;
 use crate::clock::Time;
 use crate::fault::Counters;
 use crate::ledger::Ledger;
@@ -59,6 +60,8 @@ pub struct Report {
     pub snapshots: u64,
     /// Faults.
     pub counters: Counters,
+    /// What was judged from outside.
+    pub tally: Tally,
     /// What was committed.
     pub ledger: Ledger,
     /// Its lines, where they were kept.
@@ -147,6 +150,7 @@ fn report(options: Options, course: Course<'_>, look: Look) -> (Report, Plan) {
         operations: world.issued,
         snapshots: world.installed,
         counters: world.fates.counters,
+        tally: world.tally,
         ledger: world.checks.ledger,
         log: world.log,
         scene: world.scene,

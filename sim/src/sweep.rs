@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::check::blackbox::Tally;
 use crate::fault::Counters;
 use crate::options::{Profile, Run};
 use crate::run::{Failure, Look, Report, run};
@@ -28,6 +29,8 @@ pub struct Totals {
     pub entries: u64,
     /// Snapshots installed.
     pub snapshots: u64,
+    /// What was judged from outside.
+    pub tally: Tally,
     /// Faults.
     pub counters: Counters,
 }
@@ -45,6 +48,7 @@ impl Totals {
         self.operations += report.operations;
         self.entries += report.ledger.last().0;
         self.snapshots += report.snapshots;
+        self.tally.add(report.tally);
         self.counters.add(&report.counters);
     }
 

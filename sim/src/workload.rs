@@ -118,7 +118,8 @@ impl Mix {
             | Profile::Tiny
             | Profile::Snap
             | Profile::Stall
-            | Profile::Drift => {}
+            | Profile::Drift
+            | Profile::Whole => {}
         }
         Self {
             weights,

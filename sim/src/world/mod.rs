@@ -24,6 +24,7 @@ use quorate_core::wal::WalLimits;
 use quorate_core::{BirthRecord, Input, NodeId};
 
 use crate::birth::Founded;
+use crate::check::blackbox::{Clocks, History, Tally, judge};
 use crate::check::linearizability::Asked;
 use crate::check::{Checks, Verdict, Violation};
 use crate::client::Client;
@@ -85,6 +86,10 @@ pub struct World {
     paths: Vec<Path>,
     /// What must hold.
     pub checks: Checks,
+    /// What clients asked and were told.
+    pub(crate) history: History,
+    /// How much of it was judged.
+    pub tally: Tally,
     /// Operations begun.
     pub issued: u64,
     watches: u64,
@@ -165,6 +170,8 @@ impl World {
                 options.config.clone(),
             ),
             fates,
+            history: History::new(checks, &options.settings),
+            tally: Tally::default(),
             issued: 0,
             watches: 0,
             snapshots: 0,
@@ -218,7 +225,18 @@ impl World {
         while goes_on(self) {
             self.step()?;
         }
-        Ok(())
+        self.judge()
+    }
+
+    /// What clients were told must make sense by itself.
+    fn judge(&mut self) -> Verdict {
+        if self.options.dials.on(Fault::C4) {
+            // Nobody knows when anything may expire.
+            return Ok(());
+        }
+        let clocks = Clocks::new(grain(&self.options.dials), &self.checks.ledger);
+        let whole = self.options.run.profile == Profile::Whole;
+        judge(&self.history, &clocks, whole, &mut self.tally)
     }
 
     /// The next event.

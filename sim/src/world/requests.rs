@@ -105,6 +105,7 @@ impl World {
             return;
         };
         let (operation, attempt) = (pending.operation, pending.attempt);
+        self.history.asks(self.now, operation, &pending.asked);
         let mut draw = self.seed.draw(Purpose::ClientLink, operation, 2 * attempt);
         let way = Duration::from_micros(draw.between(50, 1_000));
         let at = self.now + after + way;
@@ -189,6 +190,7 @@ impl World {
             let step = self.clients[client].refused(&self.options, &mut draw);
             return self.follow(client, operation, step);
         };
+        self.history.hands_in(operation);
         process.taken += 1;
         let request = RequestId(process.taken);
         let handed = match &asked {
@@ -244,6 +246,9 @@ impl World {
                 | RequestError::DiskFull
                 | RequestError::Stopping)
         );
+        if not_done {
+            self.history.refuses(operation);
+        }
         if let Some(handed) = handed.filter(|_| not_done && self.checks.are_on()) {
             self.checks.witness.refuses(handed)?;
         }
@@ -276,6 +281,7 @@ impl World {
         };
         let seat = pending.seat;
         self.see_answer(operation, attempt, result);
+        self.history.returns(self.now, operation, result);
         if self.checks.are_on() {
             let Checks {
                 witness,
