@@ -185,13 +185,15 @@ impl Network {
         if here.strikes(Fault::N2, is_lost) {
             return Arrivals::default();
         }
-        let mut spoils = self.seed.draw(Purpose::Spoil, name as u64, link.sent);
-        let is_spoiled = spoils.percent(here.dials().scale(Fault::N13, 10));
-        if here.strikes(Fault::N13, is_spoiled) {
-            return Arrivals {
-                spoiled: Some(spoils.next_u64()),
-                ..Arrivals::default()
-            };
+        if here.dials().on(Fault::N13) {
+            let mut spoils = self.seed.draw(Purpose::Spoil, name as u64, link.sent);
+            let is_spoiled = spoils.percent(here.dials().scale(Fault::N13, 10));
+            if here.strikes(Fault::N13, is_spoiled) {
+                return Arrivals {
+                    spoiled: Some(spoils.next_u64()),
+                    ..Arrivals::default()
+                };
+            }
         }
         while link.flying.front().is_some_and(|&arrival| arrival <= now) {
             link.flying.pop_front();

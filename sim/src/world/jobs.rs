@@ -62,10 +62,13 @@ impl World {
     /// D11: whether the sync of this job will fail.
     fn may_fail(&mut self, seat: usize, job: u64) {
         let failing = self.fates.dials.scale(Fault::D11, 100);
+        if failing == 0 {
+            return;
+        }
         let mut draw = self
             .seed
             .draw(Purpose::DiskLatency, (1 << 32) | seat as u64, job);
-        let fails = failing > 0 && draw.below(20_000) < failing;
+        let fails = draw.below(20_000) < failing;
         let fails = self
             .fates
             .strikes(Fault::D11, Place::Node(seat), job, fails);

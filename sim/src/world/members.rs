@@ -338,6 +338,9 @@ impl World {
 
     /// C7: when the timer of this number fires, which should at `due`.
     fn oversleep(&mut self, seat: usize, number: u64, due: Time) -> Time {
+        if !self.fates.dials.on(Fault::C7) {
+            return due;
+        }
         let mut draw = self.seed.draw(Purpose::Alarm, seat as u64, number);
         let is_late = draw.percent(self.fates.dials.scale(Fault::C7, 20));
         if !self
