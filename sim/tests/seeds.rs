@@ -1,5 +1,7 @@
 //! Seeds of the simulator as tests: nothing fails, and a seed is a run.
 
+use std::fs;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -7,7 +9,8 @@ use std::thread;
 use quorate_sim::check::{determinism, ttl};
 use quorate_sim::fault::Fault;
 use quorate_sim::options::{Options, Profile, Run};
-use quorate_sim::run::{Look, Report, run, run_with};
+use quorate_sim::plan::Plan;
+use quorate_sim::run::{Look, Report, run, run_plan, run_with};
 use quorate_sim::scene::Span;
 use quorate_sim::sweep::explained;
 
@@ -82,6 +85,41 @@ fn seeds_that_once_failed_hold() {
         .map(|name| name.parse().expect("a name of a run"))
         .collect();
     each(&runs, twice);
+}
+
+/// What once failed, made small.
+#[test]
+fn kept_plans_hold() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/plans");
+    let files = fs::read_dir(folder).expect("a folder of plans");
+    let mut paths: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty());
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("a plan");
+        let plan = Plan::parse(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let report = run_plan(&plan, Look::default());
+        held(&report).unwrap_or_else(|failure| panic!("{path:?}: {failure}"));
+    }
+}
+
+/// X3: neither the process nor the directory nor the environment make a difference.
+#[test]
+fn another_process_runs_alike() {
+    for name in swarm(210..214) {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_quorate-sim"));
+        program.args(["run", &name.to_string(), "--hash"]);
+        program.env_clear().env("LC_ALL", "tr_TR.UTF-8");
+        let said = program.current_dir("/").output().expect("it runs");
+        assert!(said.status.success(), "{said:?}");
+        let said = String::from_utf8(said.stdout).expect("text");
+        let here = run(name, Look::default()).hash;
+        assert_eq!(
+            said.lines().last(),
+            Some(format!("{here:032x}").as_str()),
+            "{name}"
+        );
+    }
 }
 
 /// X5.
