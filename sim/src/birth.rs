@@ -17,6 +17,7 @@ use quorate_core::{
 };
 
 use crate::check::{Verdict, Violation, ensure};
+use crate::mark::{Mark, Marks};
 use crate::rng::{Draw, Purpose, Seed};
 
 /// So many clusters are founded in each run.
@@ -34,7 +35,7 @@ const ID: &str = "birth";
 
 /// Founds clusters as `seed` will have it. Returns a number that equal runs have equal, and what
 /// came of it.
-pub fn found(seed: Seed) -> (u64, Verdict) {
+pub fn found(seed: Seed, marks: &mut Marks) -> (u64, Verdict) {
     let mut events = 0;
     for cluster in 0..CLUSTERS {
         let mut draw = seed.draw(Purpose::Birth, cluster, 0);
@@ -42,6 +43,9 @@ pub fn found(seed: Seed) -> (u64, Verdict) {
         founding.returns = seed.draw(Purpose::Birth, cluster, 1).one_in(4);
         let verdict = founding.run(&mut draw);
         events += founding.events;
+        let mut told = founding.members.iter().flat_map(|member| &member.errors);
+        let refused = told.any(|error| matches!(error, BirthError::NotFounded { .. }));
+        marks.add_if(refused, Mark::EmptyRefused);
         if verdict.is_err() {
             return (events, verdict);
         }
@@ -443,8 +447,9 @@ mod tests {
 
     #[test]
     fn many_clusters_are_founded_and_some_without_a_wiped_disk() {
+        let mut marks = Marks::default();
         for seed in (0..50).chain([900_659, 900_937, 900_978]) {
-            assert_eq!(found(Seed::new(seed)).1, Ok(()), "seed {seed}");
+            assert_eq!(found(Seed::new(seed), &mut marks).1, Ok(()), "seed {seed}");
         }
     }
 

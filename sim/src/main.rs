@@ -451,7 +451,15 @@ fn run_many(
         "{} seeds passed, {} failed",
         totals.passed, totals.failed
     )?;
-    Ok(totals.failed == 0)
+    writeln!(out, "{}", totals.marks)?;
+    let lacking = match profile {
+        None => totals.lacking(),
+        Some(_) => Vec::new(),
+    };
+    if !lacking.is_empty() {
+        writeln!(out, "so many seeds must have seen: {}", lacking.join(" "))?;
+    }
+    Ok(totals.failed == 0 && lacking.is_empty())
 }
 
 fn exhaust(out: &mut impl Write, budget: Budget) -> io::Result<bool> {

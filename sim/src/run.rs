@@ -10,6 +10,7 @@ use crate::clock::Time;
 use crate::fault::Counters;
 use crate::ledger::Ledger;
 use crate::log::Log;
+use crate::mark::Marks;
 use crate::options::{Options, Run};
 use crate::plan::Plan;
 use crate::scene::{Scene, Span};
@@ -59,6 +60,8 @@ pub struct Report {
     pub snapshots: u64,
     /// Faults.
     pub counters: Counters,
+    /// Rare situations.
+    pub marks: Marks,
     /// What was committed.
     pub ledger: Ledger,
     /// Its lines, where they were kept.
@@ -147,6 +150,7 @@ fn report(options: Options, course: Course<'_>, look: Look) -> (Report, Plan) {
         operations: world.issued,
         snapshots: world.installed,
         counters: world.fates.counters,
+        marks: world.marking.marks,
         ledger: world.checks.ledger,
         log: world.log,
         scene: world.scene,

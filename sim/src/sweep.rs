@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::fault::Counters;
+use crate::fault::{Counters, kinds};
+use crate::mark::{Marks, Reach, SEEDS};
 use crate::options::{Profile, Run};
 use crate::run::{Failure, Look, Report, run};
 
@@ -30,6 +31,8 @@ pub struct Totals {
     pub snapshots: u64,
     /// Faults.
     pub counters: Counters,
+    /// Rare situations.
+    pub marks: Marks,
 }
 
 impl Totals {
@@ -46,6 +49,20 @@ impl Totals {
         self.entries += report.ledger.last().0;
         self.snapshots += report.snapshots;
         self.counters.add(&report.counters);
+        self.marks.merge(&report.marks);
+    }
+
+    /// What so many seeds of the default mix must have reached, and did not: marks and faults, by
+    /// name. Nothing where there were too few.
+    #[must_use]
+    pub fn lacking(&self) -> Vec<String> {
+        if self.passed + self.failed < SEEDS {
+            return Vec::new();
+        }
+        let marks = self.marks.missing(Reach::Due).into_iter();
+        let faults = kinds().filter(|kind| self.counters.of(kind.fault) == 0);
+        let faults = faults.map(|kind| kind.fault.to_string());
+        marks.map(str::to_owned).chain(faults).collect()
     }
 
     /// True time over real time, on one thread.

@@ -73,6 +73,7 @@ impl World {
         process.disk_full = writing.full;
         self.checks.durable(seat, &writing.writes);
         self.see_durable(seat, &writing.writes);
+        self.marking.durable(seat, &writing.writes);
         if changed {
             self.absorb(seat, Input::DiskFull(writing.full));
         }

@@ -83,6 +83,7 @@ impl World {
             .restarted(self.now, seat, held, start, entries, applied, owed)?;
         let local = node.clock.read(self.now);
         let replica = Replica::new(self.options.config.clone(), *opening, local);
+        self.marking.started(seat, &replica);
         node.life = Life::Up(Box::new(Process::new(replica, *wal)));
         if self.log.is_on() {
             self.log.line(self.now, self.trace.steps(), &[seat], || {
@@ -99,9 +100,11 @@ impl World {
         self.log.line(self.now, self.trace.steps(), &[seat], || {
             format!("n{seat} crashes")
         });
+        let marking = self.mark_crash(seat);
         let node = &mut self.nodes[seat];
         let Waiting { callers, watchers } =
             node.crash(self.fates.at(Place::Node(seat), incarnation), &mut draw);
+        self.mark_crashed(seat, &marking);
         self.damage(seat, incarnation);
         let node = &mut self.nodes[seat];
         node.paused_until = Time(0);

@@ -8,11 +8,13 @@ use quorate_core::{Input, NodeId, Output, PeerFault};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::World;
+use super::marking::Marking;
 use crate::check::{Verdict, Violation};
 use crate::clock::Time;
 use crate::disk::Pace;
 use crate::event::Event;
 use crate::fault::Fault;
+use crate::mark::Mark;
 use crate::network::Packet;
 use crate::node::{Caller, Life, LogTask};
 
@@ -55,6 +57,7 @@ impl World {
             .line(self.now, self.trace.steps(), &[to, from], what);
         self.watchdog.hears(self.now, to, from);
         let before = self.checks.before(&process.replica, &message);
+        let heard = Marking::hears(from_id, &message, &process.replica);
         process.replica.step(
             local,
             Input::Receive {
@@ -62,6 +65,8 @@ impl World {
                 message,
             },
         );
+        let raft = process.replica.raft();
+        self.marking.heard(self.now, (from, to), heard, raft);
         self.checks.after(to, before, &process.replica)?;
         self.take_turn(to)
     }
@@ -130,6 +135,7 @@ impl World {
             if let Some(fuse) = &mut process.fuse {
                 if *fuse == 0 {
                     self.fates.count(Fault::P2);
+                    self.marking.marks.add(Mark::CrashBetweenEffects);
                     self.crash_for_a_while(seat);
                     return Ok(());
                 }
@@ -191,6 +197,7 @@ impl World {
         self.log.line(self.now, step, &[seat], || {
             crate::log::describe(seat, &output)
         });
+        self.mark_output(seat, &output);
         match output {
             Output::Persist(write) => {
                 self.see_write(seat, &write);
@@ -278,7 +285,12 @@ impl World {
 
     fn send(&mut self, from: usize, to: NodeId, kind: u8, packet: Packet) {
         let to = self.seat_of(to).expect("members send to members");
+        let replays = self.fates.counters.of(Fault::N4);
         let arrivals = self.network.send(self.now, from, to, kind, &mut self.fates);
+        if self.fates.counters.of(Fault::N4) > replays {
+            self.marking
+                .replays(from, to, kind, arrivals.times().last());
+        }
         self.see_sent(from, to, kind, &packet, arrivals.times().is_empty());
         for &at in arrivals.times() {
             let (packet, sent) = (packet.clone(), self.now);

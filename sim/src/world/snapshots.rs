@@ -254,6 +254,12 @@ impl World {
         Ok(())
     }
 
+    /// Whether a member sends a snapshot that has begun to travel.
+    pub(super) fn is_sending(&self, seat: usize) -> bool {
+        let mut transfers = self.transfers.values();
+        transfers.any(|t| t.from == seat && t.parcel.is_some() && !t.arrived)
+    }
+
     /// Whether a snapshot is being put on disk: one at a time, or a slice that both hold would be
     /// counted on before it is durable.
     fn is_storing(&self, seat: usize) -> bool {
@@ -432,6 +438,7 @@ impl World {
             self.fates.remember_one(Fault::P2, place, count);
             process.log_fuse = true;
         }
+        self.marking.installed(seat, process);
         node.tables = parcel.tables.clone();
         self.installed += 1;
         self.checks.switched(seat, parcel.tables.applied);
