@@ -12,8 +12,6 @@ pub enum Reach {
     Due,
     /// Nothing leads there yet.
     NotYet,
-    /// It is too rare to be asked for.
-    Rare,
 }
 
 /// So many seeds of the default mix must reach all marks that are due, and all faults.
@@ -81,7 +79,7 @@ marks! {
     StoppingRefused Due "stopping-refused" "a request is refused since its member stops",
     OutcomeUnknown Due "outcome-unknown" "a write is answered: nobody knows",
     // Snapshots.
-    InstalledUnderWatches Due "installed-under-watches" "a snapshot is installed under open watches",
+    InstalledUnderWatches Due "installed-under-watches" "a snapshot comes under open watches",
     InstalledTwice Due "installed-twice" "two snapshots are installed and nothing in between",
     InstalledInConfiguration NotYet "installed-in-configuration"
         "a snapshot is installed during a change of members",
@@ -191,7 +189,6 @@ impl fmt::Display for Marks {
         }
         for (reach, title) in [
             (Reach::Due, "not reached"),
-            (Reach::Rare, "too rare to be asked for"),
             (Reach::NotYet, "cannot be reached yet"),
         ] {
             let missing = self.missing(reach);

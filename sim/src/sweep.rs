@@ -150,3 +150,27 @@ pub fn usual(seed: u64) -> Profile {
         (_, _) => Profile::Swarm,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Fault;
+    use crate::mark::{Mark, TABLE};
+
+    #[test]
+    fn a_sweep_of_enough_seeds_must_have_seen_every_mark_and_fault() {
+        let mut totals = Totals {
+            passed: SEEDS - 1,
+            ..Totals::default()
+        };
+        for row in TABLE.iter().filter(|row| row.mark != Mark::TwoLeaders) {
+            totals.marks.add_if(row.reach == Reach::Due, row.mark);
+        }
+        for kind in kinds().filter(|kind| kind.fault != Fault::D10) {
+            totals.counters.count(kind.fault);
+        }
+        assert_eq!(totals.lacking(), [] as [&str; 0], "too few to tell");
+        totals.failed = 1;
+        assert_eq!(totals.lacking(), ["two-leaders", "D10"]);
+    }
+}
