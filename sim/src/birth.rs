@@ -18,6 +18,7 @@ use quorate_core::{
 
 use crate::check::{Verdict, Violation, ensure};
 use crate::fault::{Fault, Kind};
+use crate::mark::{Mark, Marks};
 use crate::rng::{Draw, Purpose, Seed};
 
 /// So many clusters are founded in each run.
@@ -34,7 +35,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const ID: &str = "birth";
 
 /// Founds clusters as `seed` will have it. Returns what happened, and what came of it.
-pub fn found(seed: Seed) -> (Founded, Verdict) {
+pub fn found(seed: Seed, marks: &mut Marks) -> (Founded, Verdict) {
     let mut founded = Founded::default();
     for cluster in 0..CLUSTERS {
         let mut draw = seed.draw(Purpose::Birth, cluster, 0);
@@ -44,6 +45,9 @@ pub fn found(seed: Seed) -> (Founded, Verdict) {
         founded.events += founding.events;
         founded.wiped += founding.wipes - founding.wipes_left;
         founded.returned += u64::from(founding.returned);
+        let mut told = founding.members.iter().flat_map(|member| &member.errors);
+        let refused = told.any(|error| matches!(error, BirthError::NotFounded { .. }));
+        marks.add_if(refused, Mark::EmptyRefused);
         if verdict.is_err() {
             return (founded, verdict);
         }
@@ -463,8 +467,9 @@ mod tests {
 
     #[test]
     fn many_clusters_are_founded_and_some_without_a_wiped_disk() {
+        let mut marks = Marks::default();
         for seed in (0..50).chain([900_659, 900_937, 900_978]) {
-            assert_eq!(found(Seed::new(seed)).1, Ok(()), "seed {seed}");
+            assert_eq!(found(Seed::new(seed), &mut marks).1, Ok(()), "seed {seed}");
         }
     }
 

@@ -117,8 +117,14 @@ impl World {
             match draw.below(4) {
                 0 => self.crash(seat, None),
                 1 => self.network.isolate(seat, false, false),
-                2 => self.network.isolate(seat, true, false),
-                _ => self.network.isolate(seat, false, true),
+                2 => {
+                    self.network.isolate(seat, true, false);
+                    self.marking.goes_one_way();
+                }
+                _ => {
+                    self.network.isolate(seat, false, true);
+                    self.marking.goes_one_way();
+                }
             }
         }
         for &seat in &core {
@@ -342,6 +348,7 @@ impl World {
             }
         }
         self.nothing_overdue(heal)?;
+        self.marking.ends();
         self.finished = true;
         Ok(())
     }

@@ -12,6 +12,7 @@
 //! | what lies on a disk besides the log | [`tables`], [`snapshot`] |
 //! | load | [`workload`], [`client`] |
 //! | what must hold | [`check`], over [`ledger`] and [`model`]; from outside: [`check::blackbox`] |
+//! | what must have been seen | [`mark`]: rare situations, told by `world/marking` |
 //! | a run | [`options`]: all knobs; [`rng`]; [`trace`]: its hash; [`run`], [`sweep`] |
 //! | what happens to it | [`fates`], [`fault`]: by chance, or by a [`plan`], which [`shrink`]s |
 //! | no run | [`exhaust`]: all orders of a little, instead of one of much |
@@ -34,6 +35,7 @@ pub mod fault;
 pub mod heal;
 pub mod ledger;
 pub mod log;
+pub mod mark;
 pub mod model;
 pub mod network;
 pub mod node;

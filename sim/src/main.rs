@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use quorate_sim::check::determinism;
 use quorate_sim::clock::Time;
 use quorate_sim::exhaust::{Budget, Operations, search};
+use quorate_sim::fault::NOT_YET;
 use quorate_sim::options::{Options, Profile, Run};
 use quorate_sim::picture;
 use quorate_sim::plan::Plan;
@@ -453,7 +454,16 @@ fn run_many(
         "{} seeds passed, {} failed",
         totals.passed, totals.failed
     )?;
-    Ok(totals.failed == 0 && totals.tally.is_decided())
+    writeln!(out, "{}", totals.marks)?;
+    writeln!(out, "faults that cannot happen yet: {}", NOT_YET.join(" "))?;
+    let lacking = match profile {
+        None => totals.lacking(),
+        Some(_) => Vec::new(),
+    };
+    if !lacking.is_empty() {
+        writeln!(out, "so many seeds must have seen: {}", lacking.join(" "))?;
+    }
+    Ok(totals.failed == 0 && totals.tally.is_decided() && lacking.is_empty())
 }
 
 fn exhaust(out: &mut impl Write, budget: Budget) -> io::Result<bool> {

@@ -11,6 +11,7 @@ use crate::clock::Time;
 use crate::fault::Counters;
 use crate::ledger::Ledger;
 use crate::log::Log;
+use crate::mark::Marks;
 use crate::options::{Options, Run};
 use crate::plan::Plan;
 use crate::scene::{Scene, Span};
@@ -62,6 +63,8 @@ pub struct Report {
     pub counters: Counters,
     /// What was judged from outside.
     pub tally: Tally,
+    /// Rare situations.
+    pub marks: Marks,
     /// What was committed.
     pub ledger: Ledger,
     /// Its lines, where they were kept.
@@ -151,6 +154,7 @@ fn report(options: Options, course: Course<'_>, look: Look) -> (Report, Plan) {
         snapshots: world.installed,
         counters: world.fates.counters,
         tally: world.tally,
+        marks: world.marking.marks,
         ledger: world.checks.ledger,
         log: world.log,
         scene: world.scene,

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::check::blackbox::Tally;
-use crate::fault::Counters;
+use crate::fault::{Counters, kinds};
+use crate::mark::{Marks, Reach, SEEDS};
 use crate::options::{Profile, Run};
 use crate::run::{Failure, Look, Report, run};
 
@@ -33,6 +34,8 @@ pub struct Totals {
     pub tally: Tally,
     /// Faults.
     pub counters: Counters,
+    /// Rare situations.
+    pub marks: Marks,
 }
 
 impl Totals {
@@ -50,6 +53,20 @@ impl Totals {
         self.snapshots += report.snapshots;
         self.tally.add(report.tally);
         self.counters.add(&report.counters);
+        self.marks.merge(&report.marks);
+    }
+
+    /// What so many seeds of the default mix must have reached, and did not: marks and faults, by
+    /// name. Nothing where there were too few.
+    #[must_use]
+    pub fn lacking(&self) -> Vec<String> {
+        if self.passed + self.failed < SEEDS {
+            return Vec::new();
+        }
+        let marks = self.marks.missing(Reach::Due).into_iter();
+        let faults = kinds().filter(|kind| self.counters.of(kind.fault) == 0);
+        let faults = faults.map(|kind| kind.fault.to_string());
+        marks.map(str::to_owned).chain(faults).collect()
     }
 
     /// True time over real time, on one thread.
@@ -135,5 +152,29 @@ pub fn usual(seed: u64) -> Profile {
     match (seed % 5, usize::try_from(seed / 5)) {
         (4, Ok(turn)) => directed[turn % directed.len()],
         (_, _) => Profile::Swarm,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Fault;
+    use crate::mark::{Mark, TABLE};
+
+    #[test]
+    fn a_sweep_of_enough_seeds_must_have_seen_every_mark_and_fault() {
+        let mut totals = Totals {
+            passed: SEEDS - 1,
+            ..Totals::default()
+        };
+        for row in TABLE.iter().filter(|row| row.mark != Mark::TwoLeaders) {
+            totals.marks.add_if(row.reach == Reach::Due, row.mark);
+        }
+        for kind in kinds().filter(|kind| kind.fault != Fault::D10) {
+            totals.counters.count(kind.fault);
+        }
+        assert_eq!(totals.lacking(), [] as [&str; 0], "too few to tell");
+        totals.failed = 1;
+        assert_eq!(totals.lacking(), ["two-leaders", "D10"]);
     }
 }

@@ -109,6 +109,7 @@ impl World {
                 .log_done(seat, writes, may_fail, bytes, segment)?;
         }
         self.see_durable(seat, &writing.writes);
+        self.marking.durable(seat, &writing.writes);
         if changed {
             self.absorb(seat, Input::DiskFull(writing.full));
         }

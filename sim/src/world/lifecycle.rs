@@ -84,6 +84,7 @@ impl World {
         self.checks.log_found(seat, wal.disk_bytes());
         let local = node.clock.read(self.now);
         let replica = Replica::new(self.options.config.clone(), *opening, local);
+        self.marking.started(seat, &replica);
         node.life = Life::Up(Box::new(Process::new(replica, *wal)));
         if self.log.is_on() {
             self.log.line(self.now, self.trace.steps(), &[seat], || {
@@ -106,9 +107,11 @@ impl World {
             format!("n{seat} crashes")
         });
         self.checks.stops(self.now, seat);
+        let marking = self.mark_crash(seat);
         let node = &mut self.nodes[seat];
         let here = self.fates.at(Place::Node(seat), incarnation);
         let Waiting { callers, watchers } = node.crash(power, here, &mut draw);
+        self.mark_crashed(seat, &marking);
         if power {
             self.damage(seat, incarnation);
         }
@@ -178,8 +181,9 @@ impl World {
         let incarnation = self.nodes[seat].incarnation;
         let mut draw = self
             .seed
-            .draw(Purpose::Fault, (1 << 38) | seat as u64, incarnation);
+            .draw(Purpose::Fault, (1 << 39) | seat as u64, incarnation);
         let downtime = process::downtime(self.options.unit(), &mut draw);
+        self.marking.failed(seat);
         self.end_process(seat, false, Some(downtime));
     }
 

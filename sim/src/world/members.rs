@@ -8,12 +8,14 @@ use quorate_core::{Input, NodeId, Output, PeerFault};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::World;
+use super::marking::Marking;
 use crate::check::{Verdict, Violation};
 use crate::clock::{Time, nanos};
 use crate::disk::Pace;
 use crate::event::Event;
 use crate::fates::Place;
 use crate::fault::Fault;
+use crate::mark::Mark;
 use crate::network::Packet;
 use crate::node::{Caller, Life, LogTask};
 use crate::rng::Purpose;
@@ -59,6 +61,7 @@ impl World {
         let is_late = self.heal.as_ref().is_some_and(|heal| heal.is_late(sent));
         self.checks.hears(to, from_id, &message.body, is_late);
         let before = self.checks.before(&process.replica, &message);
+        let heard = Marking::hears(from_id, &message, &process.replica);
         process.replica.step(
             local,
             Input::Receive {
@@ -66,6 +69,8 @@ impl World {
                 message,
             },
         );
+        let raft = process.replica.raft();
+        self.marking.heard(self.now, (from, to), heard, raft);
         self.checks.after(to, before, &process.replica)?;
         self.take_turn(to)
     }
@@ -135,6 +140,7 @@ impl World {
             if let Some(fuse) = &mut process.fuse {
                 if *fuse == 0 {
                     self.fates.count(Fault::P2);
+                    self.marking.marks.add(Mark::CrashBetweenEffects);
                     self.crash_for_a_while(seat);
                     return Ok(());
                 }
@@ -196,6 +202,7 @@ impl World {
         self.log.line(self.now, step, &[seat], || {
             crate::log::describe(seat, &output)
         });
+        self.mark_output(seat, &output);
         match output {
             Output::Persist(write) => {
                 self.see_write(seat, &write);
@@ -284,7 +291,12 @@ impl World {
 
     fn send(&mut self, from: usize, to: NodeId, kind: u8, packet: Packet) {
         let to = self.seat_of(to).expect("members send to members");
+        let replays = self.fates.counters.of(Fault::N4);
         let arrivals = self.network.send(self.now, from, to, kind, &mut self.fates);
+        if self.fates.counters.of(Fault::N4) > replays {
+            self.marking
+                .replays(from, to, kind, arrivals.times().last());
+        }
         self.see_sent(from, to, kind, &packet, arrivals.times().is_empty());
         for &at in arrivals.times() {
             let (packet, sent) = (packet.clone(), self.now);

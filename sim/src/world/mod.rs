@@ -5,6 +5,7 @@
 
 mod jobs;
 mod lifecycle;
+mod marking;
 mod members;
 mod requests;
 mod seen;
@@ -45,6 +46,7 @@ use crate::scene::Scene;
 use crate::snapshot::Parcel;
 use crate::tables::read_slice;
 use crate::trace::Trace;
+use marking::Marking;
 use snapshots::Transfer;
 use watchdog::Watchdog;
 
@@ -101,6 +103,8 @@ pub struct World {
     /// Those that will come again.
     parcels: Vec<Rc<Parcel>>,
     watchdog: Watchdog,
+    /// Rare situations.
+    pub(crate) marking: Marking,
     pub(crate) heal: Option<Heal>,
     pub(crate) finished: bool,
     /// What it follows, where it was planned.
@@ -179,6 +183,7 @@ impl World {
             transfers: BTreeMap::new(),
             parcels: Vec::new(),
             watchdog: Watchdog::new(members),
+            marking: Marking::new(members),
             heal: None,
             finished: false,
             script: match course {
@@ -207,7 +212,7 @@ impl World {
         if self.trace.steps() == 0 {
             let births = self.options.births;
             let (founded, verdict) = match births {
-                true => crate::birth::found(self.seed),
+                true => crate::birth::found(self.seed, &mut self.marking.marks),
                 false => (Founded::default(), Ok(())),
             };
             let events = founded.events;
@@ -272,7 +277,9 @@ impl World {
             self.trace.event(time, kind, place, event.payload());
         }
         self.scene.begins(time, self.trace.steps(), &event);
+        let seat = event.seat();
         let verdict = self.handle(event);
+        self.mark_standing(seat);
         self.see();
         verdict
     }

@@ -254,6 +254,12 @@ impl World {
         Ok(())
     }
 
+    /// Whether a member sends a snapshot that has begun to travel.
+    pub(super) fn is_sending(&self, seat: usize) -> bool {
+        let mut transfers = self.transfers.values();
+        transfers.any(|t| t.from == seat && t.parcel.is_some() && !t.arrived)
+    }
+
     /// Whether a snapshot is being put on disk: one at a time, or a slice that both hold would be
     /// counted on before it is durable.
     fn is_storing(&self, seat: usize) -> bool {
@@ -404,9 +410,27 @@ impl World {
             "the tables are being written"
         );
         process.switching = Some((parcel, write));
-        let at = self.now + self.disk_latency(seat, Pace::sync_latency) * 2;
-        self.queue.push(at, Event::Switched { seat, incarnation });
+        let latency = self.disk_latency(seat, Pace::sync_latency) * 2;
+        self.queue
+            .push(self.now + latency, Event::Switched { seat, incarnation });
+        self.burn_in_switch(seat, latency);
         self.look_at_forks(INSTALLS | (2 * self.installed))
+    }
+
+    /// P2: a crash while a snapshot takes the place of the tables.
+    fn burn_in_switch(&mut self, seat: usize, latency: Duration) {
+        let node = &self.nodes[seat];
+        let (incarnation, count) = (node.incarnation, (1 << 38) | node.jobs);
+        let mut draw = self
+            .seed
+            .draw(Purpose::Fault, (1 << 38) | seat as u64, node.jobs);
+        let burns = draw.percent(self.fates.dials.scale(Fault::P2, 20));
+        let place = Place::Node(seat);
+        if self.fates.allow(Fault::P2, place, count, burns) {
+            self.fates.remember_one(Fault::P2, place, count);
+            let at = self.now + Duration::from_nanos(draw.below(nanos(latency)));
+            self.queue.push(at, Event::Burn { seat, incarnation });
+        }
     }
 
     /// They are, durably: now the log.
@@ -432,6 +456,7 @@ impl World {
             self.fates.remember_one(Fault::P2, place, count);
             process.log_fuse = true;
         }
+        self.marking.installed(seat, process);
         node.tables = parcel.tables.clone();
         self.installed += 1;
         self.checks.switched(seat, parcel.tables.applied);

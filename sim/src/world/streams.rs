@@ -27,6 +27,7 @@ impl World {
         let seat = draw.place(self.nodes.len());
         let (filter, since, credit) = (state.filter.clone(), state.next, state.pace.0);
         let once = state.once;
+        self.mark_watch(seat, since);
         let Some(process) = self.nodes[seat].process_mut() else {
             let at = self.now + Duration::from_millis(draw.between(20, 500));
             self.queue.push(at, Event::Open { client, stream });

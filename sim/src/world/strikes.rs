@@ -156,7 +156,15 @@ impl World {
             Fault::D12 => {
                 self.fates.remember_one(fault, Place::Node(seat), count);
                 self.nodes[seat].disk.borrow_mut().set_full(true);
-                let until = self.now + Duration::from_nanos(draw.skewed(2 * nanos(unit)));
+                let mut until = self.now + Duration::from_nanos(draw.skewed(2 * nanos(unit)));
+                // Some operators take their time: long enough for a leader to be without a
+                // successor, and to refuse.
+                let mut draw = self
+                    .seed
+                    .draw(Purpose::Fault, (1 << 36) | seat as u64, count);
+                if draw.one_in(2) {
+                    until = until + Duration::from_nanos(draw.skewed(30 * nanos(unit)));
+                }
                 self.queue.push(until, Event::Unfull { seat });
             }
             Fault::N11 if self.nodes.len() > 1 => {
