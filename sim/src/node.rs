@@ -79,6 +79,8 @@ pub struct Process {
     pub disk_full: bool,
     /// What the checkpoint thread is doing.
     pub checkpoint: Option<Checkpointing>,
+    /// Slices of checkpoints that failed: there until the next one succeeds.
+    pub abandoned: BTreeSet<SliceId>,
     /// Snapshots that are being put on disk, each with what that does to it.
     pub storing: Vec<Storing>,
     /// Snapshots in tables of their own, beside the current ones.
@@ -302,6 +304,7 @@ impl Node {
             for parcel in storing.chain(&process.received).chain(switching) {
                 kept.extend(&parcel.tables.slices);
             }
+            kept.extend(&process.abandoned);
             if let Some(checkpoint) = &process.checkpoint {
                 kept.extend(checkpoint.changes.slices.iter().map(|info| info.id));
             }
@@ -321,6 +324,7 @@ impl Process {
             writing: None,
             disk_full: false,
             checkpoint: None,
+            abandoned: BTreeSet::new(),
             storing: Vec::new(),
             received: Vec::new(),
             switching: None,

@@ -245,6 +245,8 @@ impl Options {
                 let dials = self.dials.clone();
                 self.dials = dials.with(&[
                     (Fault::P4, 100),
+                    // Who is alone with a full disk has nobody to hand over to.
+                    (Fault::D12, if self.members == 1 { 100 } else { 20 }),
                     (Fault::D1, draw.between(10, 100)),
                     (Fault::D3, 100),
                     (Fault::D4, 100),

@@ -179,10 +179,14 @@ impl World {
         else {
             return Ok(());
         };
-        node.disk.borrow_mut().complete(job);
         if fails {
+            let written = changes.slices.iter().map(|info| info.id);
+            process.abandoned.extend(written);
+            node.disk.borrow_mut().complete(job);
             return self.input(seat, Input::CheckpointFailed { changes });
         }
+        process.abandoned.clear();
+        node.disk.borrow_mut().complete(job);
         node.tables.put(&changes);
         self.sweep_slices(seat);
         let applied = changes.applied;

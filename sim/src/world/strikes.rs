@@ -162,8 +162,10 @@ impl World {
                 let mut draw = self
                     .seed
                     .draw(Purpose::Fault, (1 << 36) | seat as u64, count);
+                // Who is alone can hand over to nobody: it refuses until then.
+                let longest = if self.nodes.len() == 1 { 150 } else { 30 };
                 if draw.one_in(2) {
-                    until = until + Duration::from_nanos(draw.skewed(30 * nanos(unit)));
+                    until = until + Duration::from_nanos(draw.skewed(longest * nanos(unit)));
                 }
                 self.queue.push(until, Event::Unfull { seat });
             }

@@ -11,8 +11,8 @@ use crate::clock::Time;
 
 /// So many more times may a command take effect whose id the store has forgotten: a member that
 /// waits for the leader's answer passes it on again. What members pass on among themselves cannot
-/// be seen from outside; this is more than it ever comes to.
-const PASSED_ON_MAX: usize = 2;
+/// be seen from outside: twice was not enough for swarm:12231 and swarm:12336.
+const PASSED_ON_MAX: usize = 16;
 
 /// An answer, without anything from inside: neither term nor applied index.
 pub type Said = Result<Body, StoreError>;
