@@ -243,8 +243,8 @@ impl Disk {
         self.full
     }
 
-    /// The node stops in the midst of `jobs`, and loses power or only its process. Afterwards the program sees what survived, all of it
-    /// durable.
+    /// The node stops in the midst of `jobs`, and loses power or only its process. Afterwards the
+    /// program sees what survived, all of it durable.
     pub fn crash(&mut self, jobs: Vec<Job>, power: bool, mut here: Here<'_>, draw: &mut Draw) {
         self.job.clear();
         for mut job in jobs {

@@ -103,8 +103,8 @@ pub struct Kind {
     pub gap: u64,
 }
 
-/// Kinds of SIMULATION.md that need what core does not have yet: changes of the members, and a second
-/// version of a format.
+/// Kinds of SIMULATION.md that need what core does not have yet: changes of the members, and a
+/// second version of a format.
 pub const NOT_YET: [&str; 8] = ["M1", "M2", "M3", "M4", "M5", "M6", "M7", "P9"];
 
 /// All kinds, family by family, and then those that came later: a run draws its dials in this

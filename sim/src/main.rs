@@ -3,9 +3,10 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
@@ -16,7 +17,7 @@ use quorate_sim::fault::NOT_YET;
 use quorate_sim::options::{Options, Profile, Run};
 use quorate_sim::picture;
 use quorate_sim::plan::Plan;
-use quorate_sim::run::{Look, Report, planned, replay, run_plan, run_with};
+use quorate_sim::run::{Failure, Look, Report, planned, replay, run_plan, run_with};
 use quorate_sim::scene::Span;
 use quorate_sim::shrink::Shrink;
 use quorate_sim::sweep::{Totals, sweep};
@@ -258,10 +259,14 @@ impl Subject {
     }
 
     fn run(&self, look: Look) -> Report {
-        match self {
+        let mut report = match self {
             Self::Seed(run) => run_with(Options::new(*run), look),
             Self::Plan(_, plan) => run_plan(plan, look),
+        };
+        if let Some(failure) = &mut report.failure {
+            failure.replay = self.replay();
         }
+        report
     }
 
     /// Spelled out.
@@ -436,6 +441,55 @@ fn speed(out: &mut impl Write, totals: &Totals) -> io::Result<()> {
     )
 }
 
+/// How far a sweep is, in one line on a terminal.
+#[derive(Debug)]
+struct Progress {
+    seeds: u64,
+    begun: Instant,
+    /// When the line was last written; `None` where nobody would see it.
+    written: Option<Mutex<Instant>>,
+}
+
+impl Progress {
+    /// So often the line is written anew.
+    const EVERY: Duration = Duration::from_millis(200);
+
+    fn new(seeds: u64) -> Self {
+        let begun = Instant::now();
+        Self {
+            seeds,
+            begun,
+            written: io::stderr().is_terminal().then(|| Mutex::new(begun)),
+        }
+    }
+
+    fn told(&self, totals: &Totals) {
+        let Some(written) = &self.written else {
+            return;
+        };
+        let mut written = written.lock().expect("no thread panics with it");
+        if written.elapsed() < Self::EVERY {
+            return;
+        }
+        *written = Instant::now();
+        let done = totals.passed + totals.failed;
+        let (seeds, failed) = (self.seeds, totals.failed);
+        let rate = u128::from(done) * 1_000 / self.begun.elapsed().as_millis().max(1);
+        let filled = usize::try_from(done * 30 / seeds.max(1)).unwrap_or(30);
+        let bar = "#".repeat(filled.min(30));
+        let _ = write!(
+            io::stderr(),
+            "\r[{bar:<30}] {done} of {seeds} seeds, {rate}/s, {failed} failed "
+        );
+    }
+
+    fn clear(&self) {
+        if self.written.is_some() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
 fn run_many(
     out: &mut impl Write,
     profile: Option<Profile>,
@@ -443,9 +497,15 @@ fn run_many(
     seeds: u64,
     fail_fast: bool,
 ) -> io::Result<bool> {
-    let totals = sweep(profile, from, seeds, fail_fast, |failure| {
+    let progress = Progress::new(seeds);
+    let failed = |failure: &Failure| {
+        progress.clear();
         let _ = writeln!(io::stderr(), "{failure}\n");
+    };
+    let totals = sweep(profile, from, seeds, fail_fast, failed, |totals| {
+        progress.told(totals);
     });
+    progress.clear();
     writeln!(out, "faults injected: {}", totals.counters)?;
     writeln!(out, "{}", totals.tally)?;
     speed(out, &totals)?;

@@ -279,7 +279,8 @@ impl Network {
         (now + way).max(link.clogged_until)
     }
 
-    /// Makes a fault that strikes now and then happen, to `victim` or to whom it will. Returns whom.
+    /// Makes a fault that strikes now and then happen, to `victim` or to whom it will, and
+    /// returns whom.
     pub fn strike(
         &mut self,
         fault: Fault,

@@ -90,6 +90,8 @@ pub struct Failure {
     pub lines: Vec<String>,
     /// The run.
     pub run: Run,
+    /// The command that runs it again.
+    pub replay: String,
 }
 
 /// Runs a seed.
@@ -142,6 +144,7 @@ fn report(options: Options, course: Course<'_>, look: Look) -> (Report, Plan) {
             .map(str::to_owned)
             .collect(),
         run: name,
+        replay: replay(name),
         violation,
     });
     let plan = world.plan();
@@ -205,6 +208,6 @@ impl fmt::Display for Failure {
                 writeln!(f, "  {line}")?;
             }
         }
-        write!(f, "replay: {}", replay(self.run))
+        write!(f, "replay: {}", self.replay)
     }
 }

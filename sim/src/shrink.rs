@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use quorate_core::Config;
 use quorate_core::store::Settings;
 
+use crate::clock::Time;
 use crate::fault::{Dials, Fault};
 use crate::options::longest_election;
 use crate::plan::{End, Knobs, Plan};
@@ -59,6 +60,7 @@ impl Shrink {
             self.without_faults();
             self.without_operations();
             self.with_plain_knobs();
+            self.sooner();
             told(self);
             if size(&self.plan) == before || self.is_over() {
                 return;
@@ -214,6 +216,22 @@ impl Shrink {
         }
     }
 
+    /// All of it earlier, by what passes before anything happens.
+    fn sooner(&mut self) {
+        loop {
+            let faults = self.plan.faults.iter().map(|planned| planned.at);
+            let operations = self.plan.operations.iter().map(|operation| operation.at);
+            let first = faults.chain(operations).filter(|at| at.0 > 0).min();
+            let waits = first.map_or(0, |first| first.0);
+            let candidates = [waits, waits / 2, waits / 4].into_iter();
+            let candidates = candidates.filter(|&by| by > 10_000_000);
+            let candidates: Candidates = candidates.map(|by| shifted(&self.plan, by)).collect();
+            if self.take(candidates).is_none() {
+                return;
+            }
+        }
+    }
+
     /// As they ship, one by one; and healed earlier.
     fn with_plain_knobs(&mut self) {
         for plain in PLAIN {
@@ -225,7 +243,7 @@ impl Shrink {
         }
         while let End::Heal(at) = self.plan.end {
             let mut plan = self.plan.clone();
-            plan.end = End::Heal(crate::clock::Time(at.0 / 2));
+            plan.end = End::Heal(Time(at.0 / 2));
             if at.0 < 1_000_000 || self.take(vec![plan]).is_none() {
                 return;
             }
@@ -255,6 +273,22 @@ const PLAIN: [fn(&mut Knobs); 16] = [
         knobs.config.log_bytes_max = Config::default().log_bytes_max;
     },
 ];
+
+/// `plan`, all of it by so many nanoseconds earlier. What is there from the beginning stays there.
+fn shifted(plan: &Plan, by: u64) -> Plan {
+    let mut plan = plan.clone();
+    let sooner = |at: Time| Time(at.0.saturating_sub(by));
+    plan.faults
+        .iter_mut()
+        .for_each(|planned| planned.at = sooner(planned.at));
+    let operations = plan.operations.iter_mut();
+    operations.for_each(|operation| operation.at = sooner(operation.at));
+    plan.end = match plan.end {
+        End::Heal(at) => End::Heal(sooner(at)),
+        End::Cut(at) => End::Cut(at),
+    };
+    plan
+}
 
 /// `plan` for a cluster that lacks one node.
 fn without_node(plan: &Plan, gone: usize) -> Plan {

@@ -85,13 +85,14 @@ impl Totals {
 
 /// Runs the seeds `from..from + seeds` of `profile` on all processors; of all profiles in turn,
 /// four fifths of them of the swarm, where none is named. `failed` is told of each failure, with
-/// lines; the first one ends it, where `fail_fast` says so.
+/// lines; the first one ends it, where `fail_fast` says so. `told` hears of each seed that is done.
 pub fn sweep(
     profile: Option<Profile>,
     from: u64,
     seeds: u64,
     fail_fast: bool,
     failed: impl Fn(&Failure) + Sync,
+    told: impl Fn(&Totals) + Sync,
 ) -> Totals {
     let next = AtomicU64::new(from);
     let totals = Mutex::new(Totals::default());
@@ -116,6 +117,7 @@ pub fn sweep(
                     }
                     let mut totals = totals.lock().expect("no thread panics with it");
                     totals.add(&report, real);
+                    told(&totals);
                 }
             });
         }
@@ -141,6 +143,7 @@ pub fn explained(failure: &Failure) -> Failure {
         time: failure.time,
         header: failure.header.clone(),
         lines: Vec::new(),
+        replay: failure.replay.clone(),
         run: failure.run,
     })
 }

@@ -161,8 +161,8 @@ impl Written {
     ///
     /// # Errors
     /// B2: more than what was written since the first entry that is needed, twice, since the end of
-    /// a segment may stay empty; and the one before it, the one that stands ready, and the one being
-    /// written.
+    /// a segment may stay empty; and the one before it, the one that stands ready, and the one
+    /// being written.
     pub fn holds(&self, seat: usize, bytes: u64, segment: u64) -> Verdict {
         let most = 2 * self.bytes + 4 * segment.max(self.longest);
         ensure(bytes <= most || self.is_behind, "B2", &[seat], || {

@@ -30,7 +30,8 @@ impl Events {
     ///
     /// # Errors
     /// E3: nothing is there, or something else than on another replica. L8: a name in order is not
-    /// that of its index, with which it would rise and never come again. T7: something expired before what was due earlier. T10: something expired that had
+    /// that of its index, with which it would rise and never come again. T7: something expired
+    /// before what was due earlier. T10: something expired that had
     /// gone with its directory. T6: something expired though it was granted more time. E5: the
     /// model says otherwise.
     pub fn shows(

@@ -2,9 +2,10 @@
 //!
 //! The checkers take plain data, so that each can be shown a history that breaks it. They see what
 //! no node sees: true time, all disks, and the one ledger. [`Checks`] feeds them from the replicas,
-//! after every step, with what is new on the node that stepped. Where several see a failure, the one
-//! that tells most looks first: an expiry in the wrong order is T7 before it is E5. [`blackbox`] is apart
-//! from them: it sees only what clients see, and judges once, when a run is over.
+//! after every step, with what is new on the node that stepped. Where several see a failure, the
+//! one that tells most looks first: an expiry in the wrong order is T7 before it is E5.
+//! [`blackbox`] is apart from them: it sees only what clients see, and judges once, when a run is
+//! over.
 //!
 //! | id | what breaks it is seen by |
 //! |---|---|
@@ -21,7 +22,7 @@
 //! | R8 | [`durability::Durability::commits`] |
 //! | R9 | [`log::Logs::progress`] |
 //! | R10 | [`durability::Durability`]: `acknowledges`, `vouches` |
-//! | R11 | [`durability::survives`], on forks of all disks; [`durability::Durability::comes_back`] |
+//! | R11 | [`durability::survives`], on forks of disks; [`durability::Durability::comes_back`] |
 //! | R12 | [`log::in_force`], on snapshots: no run changes the configuration otherwise yet |
 //! | R13 | not yet: no run changes the configuration |
 //! | R14 | [`log::Logs`]: `observe`, `overwrites` |
@@ -34,7 +35,7 @@
 //! | E3 | [`events::Events`]: `shows`, `ends` |
 //! | E4 | [`state::States::shows`], of a store that was just loaded |
 //! | E5 | [`events::Events::shows`], [`state::States`]: `shows`, `holds` |
-//! | L1, L2, L4, L7 | [`linearizability::Witness::answers`]; L1 and L2 by [`blackbox::judge`], too |
+//! | L1, L2, L4, L7 | [`linearizability::Witness::answers`]; L1, L2 by [`blackbox::judge`], too |
 //! | L3 | [`linearizability::Witness::answers`]; what is answered that nobody asked |
 //! | L5 | [`linearizability::Witness`]: `refuses`, `commits` |
 //! | L6 | [`linearizability::Witness::answers`], of local reads |

@@ -300,8 +300,8 @@ impl Search {
         is_over && !self.budget.late
     }
 
-    /// Takes away the messages to a member whose arrival would change nothing: neither at the member
-    /// nor, by what it answers, elsewhere.
+    /// Takes away the messages to a member whose arrival would change nothing: neither at the
+    /// member nor, by what it answers, elsewhere.
     fn digest(&mut self, state: &mut State, seat: usize) {
         let digested = self.digested(state.members[seat], state.inboxes[seat], seat);
         let mut done = digested.done.clone();
@@ -554,7 +554,8 @@ mod tests {
         search.cluster.disks_forget = true;
         let failure = search.run().failure.expect("a vote is forgotten");
         assert_eq!(failure.violation.id, "R11", "{failure}");
-        // It times out, one other would vote for it, it votes for itself; that is durable, and gone.
+        // It times out, one other would vote for it, it votes for itself; that is durable, and
+        // gone.
         assert_eq!(failure.steps, 4, "{failure}");
     }
 }

@@ -18,8 +18,9 @@
 //! **Partitions.** What begins with one name is a partition: no write but one of the root, which is
 //! refused whatever there is, reads or writes anything elsewhere, so a write is whole in one
 //! partition, and nothing is left out. A recursive listing of the root falls into the listings of
-//! all partitions at one moment: each must be right in its partition by itself, which is weaker than
-//! all at once. In profile `whole` the store is one partition. Stale reads are not part of it (L6).
+//! all partitions at one moment: each must be right in its partition by itself, which is weaker
+//! than all at once. In profile `whole` the store is one partition. Stale reads are not part of it
+//! (L6).
 //!
 //! **Unknown outcomes.** What was not answered may take effect at any time after it was invoked, or
 //! never. A write without a request id takes effect up to as many times as members took it in
@@ -57,8 +58,8 @@ use self::book::{Book, Depth};
 use self::search::{Outcome, Search};
 use super::{Verdict, Violation};
 
-/// The share of undecided partitions from which on a sweep fails. SIMULATION.md §8 asks for one in a
-/// thousand, which takes a better search: where clients were hardly ever answered, or a key is
+/// The share of undecided partitions from which on a sweep fails. SIMULATION.md §8 asks for one in
+/// a thousand, which takes a better search: where clients were hardly ever answered, or a key is
 /// written all the time with its answers lost, this one does not come to an end.
 const UNDECIDED_PER_MILLE_MAX: u64 = 30;
 

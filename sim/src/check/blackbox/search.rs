@@ -5,7 +5,8 @@
 //! state). Four things keep it short, and none of them leaves out an order that might fit:
 //!
 //! 1. Answered writes show indexes, and so stand in one order only.
-//! 2. What changes nothing (a read, a refusal) and fits, goes next: it can only be in the way later.
+//! 2. What changes nothing (a read, a refusal) and fits, goes next: it can only be in the way
+//!    later.
 //! 3. What nobody saw (a write without an answer, an expiry) goes right before something that it
 //!    makes a difference to; it is tried only when everything that was seen leads to nothing.
 //! 4. A failure knows the paths that it depends on. On the way back, only such unseen changes are
