@@ -122,9 +122,9 @@ impl Witness {
     ///
     /// # Errors
     /// L3: not what the ledger says, or against the order of real time. L4: a retry that is
-    /// answered otherwise than at first. L7: an error that is not true. L1, L2: an answer
-    /// about a key or a directory that is not true. R17: a read that is too old. L6: a stale read that is not of the
-    /// ledger.
+    /// answered otherwise than at first. L7: an error that is not true. L1, L2: an answer about a
+    /// key or a directory that is not true. R17: a read that is too old. L6: a stale read that is
+    /// not of the ledger.
     pub fn answers(
         &mut self,
         operation: u64,
