@@ -11,8 +11,8 @@
 //!   reordering and partitions have no bound. With three exceptions: a proposal that is passed on
 //!   arrives once at most, for each arrival makes the log longer. A vote, an append or an answer to
 //!   one is gone as soon as its arrival would change nothing, at its receiver or by what that
-//!   answers; and any message is, once the disk of its receiver holds a later term. [`Budget::late`]
-//!   keeps them all.
+//!   answers; and any message is, once the disk of its receiver holds a later term.
+//!   [`Budget::late`] keeps them all.
 //! * **Disk.** A write is durable at once, or, as often as there is a budget for that, at any later
 //!   time. A crash keeps all durable writes, and the one on its way or not. No write is torn: that
 //!   is for the log's frames, and for seeds.
