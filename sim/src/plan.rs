@@ -311,7 +311,12 @@ mod tests {
         plan.end = End::Cut(Time(9_000_000_000));
         let again = run_plan(&plan, look());
         assert_eq!(again.failure.map(|failure| failure.violation), None);
-        assert_eq!((again.counters.total(), again.operations), (0, 7));
+        assert_eq!(again.operations, 7);
+        // What clients ask for may be large or read slowly; founding clusters is apart.
+        let apart = [Fault::K5, Fault::K8, Fault::P8];
+        for kind in kinds().filter(|kind| !apart.contains(&kind.fault)) {
+            assert_eq!(again.counters.of(kind.fault), 0, "{}", kind.fault);
+        }
     }
 
     #[test]
