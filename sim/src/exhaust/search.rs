@@ -480,7 +480,9 @@ impl Search {
 
     fn checks(&self, on: bool) -> Checks {
         let founders = self.cluster.birth.configuration();
-        Checks::new(on, founders, GRAIN, self.cluster.config.clone())
+        let mut checks = Checks::new(on, founders, GRAIN, self.cluster.config.clone());
+        checks.count_nothing();
+        checks
     }
 
     fn keep_past(&mut self, checks: Checks) -> u32 {
