@@ -13,7 +13,7 @@ use crate::fates::Place;
 use crate::fault::Fault;
 use crate::node::{Caller, Life, Process, Waiting};
 use crate::process;
-use crate::recover::recover;
+use crate::recover::{Refusal, recover};
 use crate::rng::Purpose;
 
 impl World {
@@ -44,7 +44,12 @@ impl World {
                 let (opening, wal) = (Box::new(opening), Box::new(wal));
                 node.life = Life::Starting { job, opening, wal };
             }
-            Err(what) => {
+            Err(Refusal::Full) => {
+                self.fates.count(Fault::D12);
+                self.has_no_room(seat);
+                return Ok(());
+            }
+            Err(Refusal::Broken(what)) => {
                 let what = format!("n{seat} cannot start from its own disk: {what}");
                 return Err(Violation::new("R11", &[seat], what));
             }
@@ -178,21 +183,31 @@ impl World {
 
     /// D11: a write or its sync failed, and the process ends at once, as it must.
     pub(super) fn gives_up(&mut self, seat: usize) {
-        let incarnation = self.nodes[seat].incarnation;
-        let mut draw = self
-            .seed
-            .draw(Purpose::Fault, (1 << 39) | seat as u64, incarnation);
-        let downtime = process::downtime(self.options.unit(), &mut draw);
+        let downtime = self.downtime(seat, 1 << 39);
         self.marking.failed(seat);
         self.end_process(seat, false, Some(downtime));
     }
 
+    /// D12: a start found no room on its disk. It ends, and is tried again once there is some.
+    fn has_no_room(&mut self, seat: usize) {
+        let disk = &self.nodes[seat].disk;
+        let job = disk.borrow_mut().take_job();
+        disk.borrow_mut().complete(job);
+        let downtime = self.downtime(seat, 1 << 40);
+        self.end_process(seat, false, Some(downtime));
+    }
+
     pub(super) fn crash_for_a_while(&mut self, seat: usize) {
+        let downtime = self.downtime(seat, 1 << 32);
+        self.crash(seat, Some(downtime));
+    }
+
+    /// How long the process that ends now stays away; `why` keeps its draws apart.
+    fn downtime(&self, seat: usize, why: u64) -> Duration {
         let incarnation = self.nodes[seat].incarnation;
         let mut draw = self
             .seed
-            .draw(Purpose::Fault, (1 << 32) | seat as u64, incarnation);
-        let downtime = process::downtime(self.options.unit(), &mut draw);
-        self.crash(seat, Some(downtime));
+            .draw(Purpose::Fault, why | seat as u64, incarnation);
+        process::downtime(self.options.unit(), &mut draw)
     }
 }

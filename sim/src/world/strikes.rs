@@ -379,8 +379,8 @@ impl World {
                     )
                     .owing(opening.held),
                 ),
-                Err(what) => {
-                    let what = format!("n{seat} could not start after a power cut: {what}");
+                Err(refusal) => {
+                    let what = format!("n{seat} could not start after a power cut: {refusal:?}");
                     return Err(Violation::new("R11", &[seat], what));
                 }
             }
