@@ -245,34 +245,31 @@ impl Disk {
 
     /// The node stops in the midst of `jobs`, and loses power or only its process. Afterwards the
     /// program sees what survived, all of it durable.
-    pub fn crash(&mut self, jobs: Vec<Job>, power: bool, mut here: Here<'_>, draw: &mut Draw) {
+    pub fn crash(&mut self, jobs: Vec<Job>, power: bool, here: Here<'_>, draw: &mut Draw) {
         self.job.clear();
-        for mut job in jobs {
-            // Any prefix of what it was doing took place; mostly some of it.
-            let done = draw.place(job.len() + 1);
-            job.truncate(done);
-            self.complete(job);
-        }
-        let mode = if power && here.allow(Fault::D3) {
-            for fault in [Fault::D3, Fault::D4, Fault::D5] {
-                if here.allow(fault) {
-                    here.remember(fault);
-                }
-            }
-            Loss::draw(&here, draw)
-        } else {
-            Loss::Stays
-        };
-        self.media.crash(mode, &mut here, draw);
+        self.media.stop(jobs, power, here, draw);
+        let bytes = |(&inode, platter): (&Inode, &Platter)| (inode, platter.bytes.clone());
         self.view = View {
             names: self.media.names.clone(),
-            files: self
-                .media
-                .files
-                .iter()
-                .map(|(&inode, p)| (inode, p.bytes.clone()))
-                .collect(),
+            files: self.media.files.iter().map(bytes).collect(),
         };
+    }
+
+    /// What a power cut in the midst of `jobs` would leave: a disk to read, and to write on as far
+    /// as a start does. What is written there is never durable.
+    #[must_use]
+    pub fn after_power_cut(&self, jobs: Vec<Job>, here: Here<'_>, draw: &mut Draw) -> Self {
+        let mut media = self.media.without_records();
+        media.stop(jobs, true, here, draw);
+        let bytes = |(inode, platter): (Inode, Platter)| (inode, platter.bytes);
+        Self {
+            view: View {
+                names: media.names,
+                files: media.files.into_iter().map(bytes).collect(),
+            },
+            inodes: self.inodes,
+            ..Self::default()
+        }
     }
 
     /// D11: one of the syncs of this job fails, and its program ends there. The program after it
@@ -471,6 +468,39 @@ impl Loss {
 }
 
 impl Media {
+    /// The same, but for what is known of records that may be damaged.
+    fn without_records(&self) -> Self {
+        let files = self.files.iter();
+        let files = files.map(|(&inode, platter)| (inode, platter.without_records()));
+        Self {
+            names: self.names.clone(),
+            volatile_names: self.volatile_names.clone(),
+            files: files.collect(),
+            writes: self.writes,
+        }
+    }
+
+    /// Whoever writes stops in the midst of `jobs`, and loses power or not.
+    fn stop(&mut self, jobs: Vec<Job>, power: bool, mut here: Here<'_>, draw: &mut Draw) {
+        for mut job in jobs {
+            // Any prefix of what it was doing took place; mostly some of it.
+            let done = draw.place(job.len() + 1);
+            job.truncate(done);
+            job.into_iter().for_each(|operation| self.play(operation));
+        }
+        let loss = if power && here.allow(Fault::D3) {
+            for fault in [Fault::D3, Fault::D4, Fault::D5] {
+                if here.allow(fault) {
+                    here.remember(fault);
+                }
+            }
+            Loss::draw(&here, draw)
+        } else {
+            Loss::Stays
+        };
+        self.crash(loss, &mut here, draw);
+    }
+
     fn play(&mut self, operation: Operation) {
         match operation {
             Operation::Allocate { inode, name, bytes } => {
@@ -569,6 +599,17 @@ impl Media {
 }
 
 impl Platter {
+    fn without_records(&self) -> Self {
+        Self {
+            bytes: self.bytes.clone(),
+            synced_len: self.synced_len,
+            volatile: self.volatile.clone(),
+            dropped: self.dropped.clone(),
+            writes: self.writes,
+            ..Self::default()
+        }
+    }
+
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
         for sector in offset / SECTOR..end.div_ceil(SECTOR) {

@@ -287,9 +287,7 @@ impl Node {
                 }
             }
         }
-        let mut disk = self.disk.borrow().clone();
-        disk.set_full(false);
-        disk.crash(jobs, true, here, draw);
+        let disk = self.disk.borrow().after_power_cut(jobs, here, draw);
         (Rc::new(RefCell::new(disk)), tables)
     }
 

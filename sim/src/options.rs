@@ -191,9 +191,10 @@ impl Options {
         let mut size = draw(2);
         let members = *size.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5]);
         let clients = usize::try_from(size.between(1, 16)).expect("up to 16");
-        let operations = 300 + size.skewed(600).min(2_700);
-        // At least a minute of simulated time, and at least some 40 election timeouts.
-        let length = Duration::from_secs(60).max(40 * unit);
+        let operations = 300 + size.skewed(400).min(2_700);
+        // With what clients wait for in vain, and the healing, about a minute and a half; at least
+        // some 25 election timeouts.
+        let length = Duration::from_secs(30).max(25 * unit);
         let think = nanos(length) * clients as u64 / operations;
         let mut options = Self {
             run,
@@ -208,7 +209,7 @@ impl Options {
             dials: Dials::swarm(&mut draw(4)),
             mix: Mix::new(run.profile, unit, &mut draw(5)),
             turn: Duration::from_micros(*size.pick(&[0, 0, 20, 200])),
-            fork_every: size.between(2, 10),
+            fork_every: size.between(4, 14),
             births: true,
             config,
         };
@@ -217,6 +218,12 @@ impl Options {
         // C4 has a profile of its own.
         options.dials.set(Fault::C4, 0);
         options.direct(&mut draw(6));
+        if options.members == 1 && options.dials.on(Fault::D12) {
+            // Who is alone with a full disk has nobody to hand over to: it refuses as soon as its
+            // log needs a segment, which it should do before there is room again.
+            options.segment_bytes = 4_096;
+            options.dials.set(Fault::D12, 100);
+        }
         options
     }
 

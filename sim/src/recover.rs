@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use quorate_core::raft::Entry;
 use quorate_core::store::Store;
 use quorate_core::wal::{Wal, WalError, WalLimits};
-use quorate_core::{BirthRecord, LogId, NodeId, Opening};
+use quorate_core::{BirthRecord, HardState, Index, LogId, NodeId, Opening};
 
 use crate::disk::{Disk, SimFiles};
 use crate::tables::{Tables, read_slice, remove_slices};
@@ -30,6 +31,21 @@ impl Refusal {
     }
 }
 
+/// A log that was read, and may be written to.
+#[derive(Debug)]
+pub struct Log {
+    /// Its term and vote.
+    pub hard_state: HardState,
+    /// The entry before its first.
+    pub start: LogId,
+    /// All it holds after that.
+    pub entries: Vec<Entry>,
+    /// Through here it must hold what a leader has, before it counts again.
+    pub held: Option<Index>,
+    /// To go on with.
+    pub wal: Wal<SimFiles>,
+}
+
 /// Reads a disk back as a start does, and repairs what it may; `impaired` where its log was
 /// damaged.
 ///
@@ -44,16 +60,48 @@ pub fn recover(
     impaired: bool,
     seed: u64,
 ) -> Result<(Opening, Wal<SimFiles>), Refusal> {
-    let broken = |what: String| Err(Refusal::Broken(what));
-    let mut files = SimFiles::new(disk.clone());
     let store = if tables.rows.is_empty() {
         Store::new()
     } else {
-        match Store::load(tables.rows.iter()) {
-            Ok(store) => store,
-            Err(error) => return broken(format!("the tables: {error}")),
-        }
+        let loaded = Store::load(tables.rows.iter());
+        loaded.map_err(|error| Refusal::Broken(format!("the tables: {error}")))?
     };
+    let (applied, listed) = (
+        store.applied(),
+        store.slices().map(|info| info.id).collect(),
+    );
+    if (applied, &listed) != (tables.applied, &tables.slices) {
+        let what = format!("the tables hold {applied} and {listed:?}, not {tables:?}");
+        return Err(Refusal::Broken(what));
+    }
+    let log = recover_log(birth, disk, tables, limits, impaired)?;
+    let opening = Opening {
+        birth: birth.clone(),
+        node,
+        hard_state: log.hard_state,
+        store,
+        entries: log.entries,
+        log_start: log.start,
+        persisted: log.wal.persisted(),
+        held: log.held,
+        seed,
+    };
+    Ok((opening, log.wal))
+}
+
+/// As [`recover`], but for the tables: their rows are not read.
+///
+/// # Errors
+/// As there.
+pub fn recover_log(
+    birth: &BirthRecord,
+    disk: &Rc<RefCell<Disk>>,
+    tables: &Tables,
+    limits: WalLimits,
+    impaired: bool,
+) -> Result<Log, Refusal> {
+    let broken = |what: String| Err(Refusal::Broken(what));
+    let mut files = SimFiles::new(disk.clone());
     let (mut wal, recovered) = Wal::recover(files.clone(), limits).map_err(Refusal::of_log)?;
     if let Some(damage) = &recovered.damage
         && !impaired
@@ -67,9 +115,9 @@ pub fn recover(
         ));
     }
     wal.resume().map_err(Refusal::of_log)?;
-    let applied = store.applied();
-    let (mut log_start, mut entries) = (recovered.start, &recovered.entries[..]);
-    if !recovered.contains(applied) {
+    let applied = tables.applied;
+    let is_behind = !recovered.contains(applied);
+    if is_behind {
         // What a majority holds can be in the tables before it is in the log here: all that is in
         // the log is older, or was never committed (DESIGN.md §6).
         if birth.founders.len() == 1 {
@@ -78,30 +126,25 @@ pub fn recover(
             ));
         }
         wal.reset(applied).map_err(Refusal::of_log)?;
-        (log_start, entries) = (applied, &[]);
     }
-    for info in store.slices() {
-        if read_slice(&files, info.id).is_err() {
-            return broken(format!(
-                "the slice {} is listed and cannot be read",
-                info.id
-            ));
+    for &slice in &tables.slices {
+        if read_slice(&files, slice).is_err() {
+            return broken(format!("the slice {slice} is listed and cannot be read"));
         }
     }
-    let kept = store.slices().map(|info| info.id).collect();
-    if let Err(error) = remove_slices(&mut files, &kept) {
+    if let Err(error) = remove_slices(&mut files, &tables.slices) {
         return broken(format!("slices: {error}"));
     }
-    let opening = Opening {
-        birth: birth.clone(),
-        node,
-        hard_state: recovered.hard_state,
-        store,
-        entries: entries.to_vec(),
-        log_start,
-        persisted: wal.persisted(),
-        held: recovered.held.filter(|held| *held > applied.index),
-        seed,
+    let held = recovered.held.filter(|held| *held > applied.index);
+    let (start, entries) = match is_behind {
+        true => (applied, Vec::new()),
+        false => (recovered.start, recovered.entries),
     };
-    Ok((opening, wal))
+    Ok(Log {
+        hard_state: recovered.hard_state,
+        start,
+        entries,
+        held,
+        wal,
+    })
 }

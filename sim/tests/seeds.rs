@@ -46,10 +46,15 @@ fn held(report: &Report) -> Result<(), String> {
     }
 }
 
+/// X1, and X5 with it: the second time nothing is checked, which is sooner done.
 fn twice(run_of: Run) -> Result<(), String> {
     let first = run(run_of, Look::default());
     held(&first)?;
-    let second = run(run_of, Look::default());
+    let blind = Look {
+        checks: false,
+        ..Look::default()
+    };
+    let second = run(run_of, blind);
     determinism::equal(first.hash, second.hash)
         .map_err(|violation| format!("{run_of}: {violation}"))
 }
@@ -60,8 +65,8 @@ fn swarm(seeds: std::ops::Range<u64>) -> Vec<Run> {
 }
 
 #[test]
-fn a_hundred_seeds_of_the_swarm_hold_and_run_alike_twice() {
-    each(&swarm(0..100), twice);
+fn three_hundred_seeds_of_the_swarm_hold_and_run_alike_twice() {
+    each(&swarm(0..300), twice);
 }
 
 #[test]

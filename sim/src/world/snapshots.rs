@@ -288,9 +288,10 @@ impl World {
             sent,
             full,
         });
-        let at = self.now + self.disk_latency(seat, Pace::sync_latency) * 4;
+        let latency = self.disk_latency(seat, Pace::sync_latency) * 4;
+        self.burn_within(seat, latency, 1 << 41);
         self.queue.push(
-            at,
+            self.now + latency,
             Event::SnapshotStored {
                 seat,
                 incarnation,
@@ -413,17 +414,17 @@ impl World {
         let latency = self.disk_latency(seat, Pace::sync_latency) * 2;
         self.queue
             .push(self.now + latency, Event::Switched { seat, incarnation });
-        self.burn_in_switch(seat, latency);
+        self.burn_within(seat, latency, 1 << 38);
         self.look_at_forks(INSTALLS | (2 * self.installed))
     }
 
-    /// P2: a crash while a snapshot takes the place of the tables.
-    fn burn_in_switch(&mut self, seat: usize, latency: Duration) {
+    /// P2: a crash while something is done that takes so long; `what` keeps its draws apart.
+    fn burn_within(&mut self, seat: usize, latency: Duration, what: u64) {
         let node = &self.nodes[seat];
-        let (incarnation, count) = (node.incarnation, (1 << 38) | node.jobs);
+        let (incarnation, count) = (node.incarnation, what | node.jobs);
         let mut draw = self
             .seed
-            .draw(Purpose::Fault, (1 << 38) | seat as u64, node.jobs);
+            .draw(Purpose::Fault, what | seat as u64, node.jobs);
         let burns = draw.percent(self.fates.dials.scale(Fault::P2, 20));
         let place = Place::Node(seat);
         if self.fates.allow(Fault::P2, place, count, burns) {

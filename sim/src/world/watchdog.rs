@@ -29,6 +29,8 @@ struct Seat {
     still: Time,
     /// The write it was seen at, and since when.
     writing: Option<(u64, Time)>,
+    /// The last look at which nobody else held all of its log: leadership is handed to who does.
+    ahead: Time,
 }
 
 impl Watchdog {
@@ -38,6 +40,7 @@ impl Watchdog {
             heard: vec![Time(0); seats],
             still: Time(0),
             writing: None,
+            ahead: Time(0),
         };
         Self {
             seats: vec![seat; seats],
@@ -92,16 +95,27 @@ impl World {
             heard[seat] = self.now;
             deposed(self.now, lead, &heard, unit)?;
             let hangs = state.writing.map(|(_, since)| since);
-            stalled(self.now, lead, hangs, self.watchdog.disturbed, unit)?;
+            let disturbed = self.watchdog.disturbed.max(state.ahead);
+            stalled(self.now, lead, hangs, disturbed, unit)?;
         }
         self.queue.push(self.now + unit / 4, Event::Watchdog);
         Ok(())
     }
 
     fn look_at(&mut self, seat: usize) {
+        let lasts = self.nodes.iter().map(|node| {
+            let process = node.process()?;
+            Some(process.replica.raft().last().index)
+        });
+        let lasts: Vec<_> = lasts.collect();
+        let mut others = lasts.iter().enumerate().filter(|(other, _)| *other != seat);
+        let is_ahead = others.all(|(_, last)| *last < lasts[seat]);
         let node = &self.nodes[seat];
         let state = &mut self.watchdog.seats[seat];
         state.still = state.still.max(node.paused_until);
+        if is_ahead {
+            state.ahead = self.now;
+        }
         let process = node.process();
         let leads = process
             .map(|process| process.replica.raft())
