@@ -42,13 +42,13 @@ pub(super) struct Stuck {
 
 /// One search after the other is tried; the last one is complete.
 const PASSES: [Pass; 4] = [
-    Pass::quick(1, 20_000),
-    Pass::quick(3, 40_000),
-    Pass::quick(u32::MAX, 40_000),
+    Pass::quick(1, 200_000),
+    Pass::quick(3, 400_000),
+    Pass::quick(u32::MAX, 400_000),
     Pass {
         run_max: u32::MAX,
         is_strict: true,
-        steps: 100_000,
+        steps: 1_000_000,
     },
 ];
 
