@@ -173,7 +173,8 @@ pub struct Options {
     pub mix: Mix,
     /// How long a member takes between an input and its outputs.
     pub turn: Duration,
-    /// The mean time between two looks at forked disks (R11), in longest election timeouts.
+    /// The mean time between two looks at forked disks (R11), in longest election timeouts; with 0
+    /// they are looked at all the time.
     pub fork_every: u64,
     /// Whether clusters are founded before the run.
     pub births: bool,

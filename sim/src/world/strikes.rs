@@ -346,7 +346,11 @@ impl World {
 
     pub(super) fn schedule_fork(&mut self, count: u64) {
         let mut draw = self.seed.draw(Purpose::Fork, count, 0);
-        let after = draw.skewed(nanos(self.options.unit()) * self.options.fork_every);
+        let unit = nanos(self.options.unit());
+        let after = match self.options.fork_every {
+            0 => unit / 8,
+            every => draw.skewed(unit * every),
+        };
         self.queue.push(
             self.now + Duration::from_nanos(after),
             Event::Fork { count },
@@ -386,7 +390,7 @@ impl World {
         let (disk, tables) = node.fork(here, &mut draw);
         let (birth, limits, impaired) = (&self.birth, self.limits, node.impaired);
         // Tables are the same whatever a disk loses: now and then is enough to load them.
-        if count.is_multiple_of(TABLES_EVERY) {
+        if count.is_multiple_of(TABLES_EVERY) || self.options.fork_every == 0 {
             let (found, _) = recover(birth, node.id, &disk, &tables, limits, impaired, 0)?;
             let (term, applied) = (found.hard_state, found.store.applied());
             let image = Image::recovered(term, applied, found.log_start, &found.entries);
