@@ -56,6 +56,8 @@ enum Stage {
     Write,
     /// Looks at the core for a while.
     Settle,
+    /// The leader and another do not reach each other, all others reach both.
+    Bridge,
     /// The others are healed, too.
     Rest,
 }
@@ -194,6 +196,7 @@ impl World {
             Stage::Elect => self.elect(&mut heal, waited),
             Stage::Write => self.fresh_write(&mut heal, waited),
             Stage::Settle => self.settle(&mut heal, waited),
+            Stage::Bridge => self.bridge(&mut heal, waited),
             Stage::Rest => self.rest(&mut heal, waited),
         };
         self.heal = Some(heal);
@@ -303,8 +306,43 @@ impl World {
         liveness::stays_apart(&heal.apart, &self.apart(&heal.core), led)?;
         self.was_quiet(heal)?;
         if heal.core.len() == self.nodes.len() {
-            return self.end(heal);
+            return if self.parts(heal) {
+                Ok(())
+            } else {
+                self.end(heal)
+            };
         }
+        self.rejoin(heal);
+        Ok(())
+    }
+
+    /// N8: whether the leader and one of those that hold the same log shall not reach each other
+    /// now. Whoever hears the leader must not help to depose it (thesis §4.2.3).
+    fn parts(&mut self, heal: &mut Heal) -> bool {
+        let mut draw = self.seed.draw(Purpose::Heal, 0, 1);
+        let wanted = self.nodes.len() > 2 && draw.percent(30);
+        let Some((_, leader)) = heal.leader.filter(|_| wanted) else {
+            return false;
+        };
+        let seats = self.nodes.len();
+        let other = (leader + 1 + draw.place(seats - 1)) % seats;
+        self.network.part(leader, other);
+        heal.core.retain(|&seat| seat != other);
+        self.advance(heal, Stage::Bridge);
+        true
+    }
+
+    fn bridge(&mut self, heal: &mut Heal, waited: Duration) -> Verdict {
+        liveness::steady(&heal.core, heal.leader, self.leader_of(&heal.core))?;
+        if waited >= self.options.unit() * 10 {
+            liveness::still_led(&heal.core, self.leader_of(&heal.core))?;
+            self.rejoin(heal);
+        }
+        Ok(())
+    }
+
+    /// Whoever is outside of the core is well from now on.
+    fn rejoin(&mut self, heal: &mut Heal) {
         self.network.heal();
         let all: Vec<usize> = (0..self.nodes.len()).collect();
         for &seat in &all {
@@ -315,7 +353,6 @@ impl World {
         heal.core = all;
         heal.equal = false;
         self.advance(heal, Stage::Rest);
-        Ok(())
     }
 
     fn rest(&mut self, heal: &mut Heal, waited: Duration) -> Verdict {

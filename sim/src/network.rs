@@ -427,10 +427,19 @@ impl Network {
 
     /// Cuts `node` off for ever, in one direction or both, while the others are whole.
     pub fn isolate(&mut self, node: usize, hears: bool, speaks: bool) {
-        let links =
-            self.links_where(|from, to| (to == node && !hears) || (from == node && !speaks));
+        let is_own = |from, to| (to == node && !hears) || (from == node && !speaks);
+        self.cut_for_ever(Fault::N7, self.links_where(is_own));
+    }
+
+    /// Cuts the links between two nodes for ever, in both directions.
+    pub fn part(&mut self, one: usize, other: usize) {
+        let is_between = |from, to| [(one, other), (other, one)].contains(&(from, to));
+        self.cut_for_ever(Fault::N8, self.links_where(is_between));
+    }
+
+    fn cut_for_ever(&mut self, fault: Fault, links: Vec<bool>) {
         self.cuts.push(Cut {
-            fault: Fault::N7,
+            fault,
             until: Time(u64::MAX),
             links,
             kind: None,
