@@ -41,7 +41,7 @@
 //! | L6 | [`linearizability::Witness::answers`], of local reads |
 //! | L8 | [`events::Events::shows`] |
 //! | T1 | [`ttl::expired`] |
-//! | T2 | [`ttl::overdue`], in a healed core |
+//! | T2 | [`ttl::overdue`], in a healed core; [`ttl::runs`] under one leader |
 //! | T3 | [`ttl::immune`], by the test `wall_clocks_may_jump` |
 //! | T4 | [`ttl::churned`], in the profile `leader-killer` |
 //! | T5 | [`ttl::kept`], [`ttl::renewed`], [`ttl::stamps`] |
@@ -123,6 +123,8 @@ pub struct Checks {
     on: bool,
     /// C4: no clock can be relied on, nor what a time to live promises.
     drifts: bool,
+    /// C5: until then the clock of some machine stands still.
+    suspended: Time,
     /// Whether it is counted what is limited over time: B2, B3, B5, B6.
     counts: bool,
     /// What is committed.
@@ -210,6 +212,7 @@ impl Checks {
         Self {
             on,
             drifts: false,
+            suspended: Time(0),
             counts: true,
             ledger: Ledger::default(),
             model: Model::new(),
@@ -240,6 +243,11 @@ impl Checks {
     /// C4: from now on times to live mean nothing.
     pub const fn distrust_clocks(&mut self) {
         self.drifts = true;
+    }
+
+    /// C5: the clock of a machine stands still until then.
+    pub fn suspends(&mut self, until: Time) {
+        self.suspended = self.suspended.max(until);
     }
 
     /// Whether they look at all.

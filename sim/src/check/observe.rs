@@ -20,7 +20,7 @@ impl Checks {
     /// Looks at what is new on a node that stepped.
     ///
     /// # Errors
-    /// R1, R3 to R9, R12, R14, R15, E1, E3 to E5, T1, T5 to T7, T9, T10, L5, L8, B1, B2, B4.
+    /// R1, R3 to R9, R12, R14, R15, E1, E3 to E5, T1, T2, T5 to T7, T9, T10, L5, L8, B1, B2, B4.
     pub fn observe(&mut self, now: Time, seat: usize, replica: &Replica) -> Verdict {
         if !self.on {
             return Ok(());
@@ -115,6 +115,11 @@ impl Checks {
             let entry = self.ledger.get(Index(index)).expect("up to the last");
             if !self.drifts {
                 ttl::stamps(before, entry, self.grain, &self.outages)?;
+                if let Some(before) = before.filter(|before| before.id.term == entry.id.term)
+                    && self.suspended <= before.stamped
+                {
+                    ttl::runs(before, entry, self.grain)?;
+                }
             }
             let events = self.model.changes().len();
             let renews = matches!(entry.payload, Payload::Renew { .. });

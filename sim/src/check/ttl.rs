@@ -45,6 +45,31 @@ pub fn stamps(
     })
 }
 
+/// The stamps of two neighbours in the ledger that one leader gave, while the clock of every machine
+/// ran on, in steps of at most `grain`.
+///
+/// # Errors
+/// T2: cluster time stood still, and so nothing would ever go.
+pub fn runs(before: &Committed, entry: &Committed, grain: Duration) -> Verdict {
+    let (shown, passed) = (
+        entry.stamp.since(before.stamp),
+        entry.stamped.since(before.stamped),
+    );
+    // Each of the two was rounded down.
+    let rounding = Duration::from_nanos(2);
+    ensure(
+        shown + grain + rounding >= least_shown(passed),
+        "T2",
+        &[],
+        || {
+            format!(
+                "cluster time went on by {shown:?} before {}, true time by {passed:?}",
+                entry.id
+            )
+        },
+    )
+}
+
 /// When no member ran at all.
 #[derive(Clone, Debug)]
 pub struct Outages {
@@ -434,6 +459,20 @@ mod tests {
         assert_eq!(id_of(&after(63)), "T9");
         let ahead = stamps(None, &committed(1, 61, 60, 0), Duration::ZERO, &none);
         assert_eq!(id_of(&ahead), "T9");
+    }
+
+    #[test]
+    fn t2_cluster_time_that_stands_still() {
+        let first = committed(1, 50, 100, 0);
+        let after = |stamp| {
+            runs(
+                &first,
+                &committed(2, stamp, 1_100, 0),
+                Duration::from_nanos(3),
+            )
+        };
+        assert_eq!(after(1_043), Ok(()));
+        assert_eq!(id_of(&after(1_042)), "T2");
     }
 
     #[test]

@@ -103,6 +103,7 @@ impl World {
                 let span = process::pause(unit, &mut draw) + unit;
                 let until = (self.now + span).max(self.nodes[seat].paused_until);
                 self.nodes[seat].clock.suspend(self.now, until);
+                self.checks.suspends(until);
                 self.nodes[seat].paused_until = until;
                 // It does not know how long it was gone, and nobody can tell it at once.
                 let told = until + Duration::from_nanos(draw.below(2 * nanos(unit)));
