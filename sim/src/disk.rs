@@ -85,7 +85,7 @@ pub const LATER: &[Kind] = &[Kind {
 pub const LATEST: &[Kind] = &[
     Kind {
         fault: Fault::D10,
-        what: "what a snapshot is made of cannot be read",
+        what: "a sector of the log cannot be read until it is written, or tables for a snapshot",
         gap: 0,
     },
     Kind {
@@ -120,6 +120,8 @@ pub struct Disk {
     /// What the job under way has done so far.
     job: Job,
     inodes: Inode,
+    /// D10: sectors that cannot be read until they are written.
+    unreadable: BTreeSet<(Inode, usize)>,
     /// D12.
     full: bool,
 }
@@ -268,6 +270,7 @@ impl Disk {
                 files: media.files.into_iter().map(bytes).collect(),
             },
             inodes: self.inodes,
+            unreadable: self.unreadable.clone(),
             ..Self::default()
         }
     }
@@ -295,7 +298,7 @@ impl Disk {
         }
     }
 
-    /// D6 to D9: a durable record of the log is no longer what was written, on a disk whose node
+    /// D6 to D10: a durable record of the log is no longer what was written, on a disk whose node
     /// is down. Never the last one: to lose that is to lose what nobody can miss (SIMULATION.md §3,
     /// the fault atlas). Whether there was one to damage.
     pub fn damage(&mut self, fault: Fault, draw: &mut Draw) -> bool {
@@ -314,7 +317,7 @@ impl Disk {
             })
             .collect();
         records.sort_unstable_by_key(|&(number, ..)| number);
-        records.pop();
+        let last = records.pop();
         if records.is_empty() {
             return false;
         }
@@ -324,6 +327,12 @@ impl Disk {
             from + draw.place(records.len() - from)
         };
         let (_, inode, Written { range, before, .. }) = records[pick(draw)].clone();
+        if fault == Fault::D10 {
+            let sector = draw.place(sectors(&range).len()) + range.start / SECTOR;
+            let spared = last.filter(|(_, file, _)| *file == inode);
+            let is_spared = spared.is_some_and(|(.., last)| sectors(&last.range).contains(&sector));
+            return !is_spared && self.unreadable.insert((inode, sector));
+        }
         let (_, from, other) = records[pick(draw)].clone();
         let other = self.media.files[&from].bytes[other.range].to_vec();
         let platter = self.media.files.get_mut(&inode).expect("it has records");
@@ -341,6 +350,12 @@ impl Disk {
         let bytes = platter.bytes.clone();
         self.view.files.insert(inode, bytes);
         true
+    }
+
+    /// D10: the first of these bytes that cannot be read.
+    fn unreadable_in(&self, inode: Inode, range: &Range<usize>) -> Option<usize> {
+        let bad = sectors(range).find(|&sector| self.unreadable.contains(&(inode, sector)));
+        bad.map(|sector| sector * SECTOR)
     }
 
     fn inode(&self, name: &str) -> Result<Inode, FileError> {
@@ -384,7 +399,11 @@ impl Files for SimFiles {
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<(), FileError> {
         let disk = self.0.borrow();
         let offset = place(offset);
-        let part = disk.file(name)?.get(offset..offset + buffer.len());
+        let range = offset..offset + buffer.len();
+        if let Some(at) = disk.unreadable_in(disk.inode(name)?, &range) {
+            return Err(FileError::Other(format!("{name} cannot be read at {at}")));
+        }
+        let part = disk.file(name)?.get(range);
         let part = part.ok_or_else(|| FileError::Other(format!("{name} ends before {offset}")))?;
         buffer.copy_from_slice(part);
         Ok(())
@@ -399,6 +418,9 @@ impl Files for SimFiles {
             return Err(FileError::Other(format!("{name} was not allocated so far")));
         };
         part.copy_from_slice(bytes);
+        for sector in sectors(&(offset..offset + bytes.len())) {
+            disk.unreadable.remove(&(inode, sector));
+        }
         let bytes = bytes.to_vec();
         disk.job.push(Operation::Write {
             inode,
@@ -438,6 +460,11 @@ impl Files for SimFiles {
         disk.job.push(Operation::Remove(name.to_owned()));
         Ok(())
     }
+}
+
+/// The sectors that hold these bytes.
+const fn sectors(range: &Range<usize>) -> Range<usize> {
+    range.start / SECTOR..range.end.div_ceil(SECTOR)
 }
 
 /// What a crash does to sectors that no sync has covered.
@@ -841,5 +868,37 @@ mod tests {
             whole.iter().all(|outcome| seen.contains(outcome)),
             "{seen:?}"
         );
+    }
+
+    #[test]
+    fn a_sector_that_cannot_be_read_can_be_once_it_is_written() {
+        let disk = Rc::new(RefCell::new(Disk::default()));
+        let mut files = SimFiles::new(disk.clone());
+        files.allocate("wal.1", 4 * SECTOR as u64).expect("room");
+        for sector in 0..4 {
+            let at = sector * SECTOR as u64;
+            files
+                .write_at("wal.1", at, &[7; SECTOR])
+                .expect("allocated");
+        }
+        files.sync("wal.1").expect("there");
+        files.sync_dir().expect("there");
+        let job = disk.borrow_mut().take_job();
+        disk.borrow_mut().complete(job);
+        let mut draw = Seed::new(1).draw(Purpose::Damage, 0, 0);
+        assert!(disk.borrow_mut().damage(Fault::D10, &mut draw));
+        let reads = |files: &SimFiles| -> Vec<bool> {
+            let sectors = (0..4).map(|sector| sector * SECTOR as u64);
+            let reads = sectors.map(|at| files.read_at("wal.1", at, &mut [0; SECTOR]).is_ok());
+            reads.collect()
+        };
+        let bad = reads(&files).iter().position(|&is_read| !is_read);
+        let bad = bad.expect("one of them");
+        assert!(bad < 3, "the last record is spared");
+        assert!(read(&files, "wal.1").is_err());
+        files
+            .write_at("wal.1", (bad * SECTOR) as u64, &[8])
+            .expect("allocated");
+        assert_eq!(reads(&files), [true; 4]);
     }
 }

@@ -40,7 +40,7 @@ pub struct Node {
     pub jobs: u64,
     /// P5: nothing reaches it before.
     pub paused_until: Time,
-    /// D6 to D9: its log was damaged, and may not be whole again.
+    /// D6 to D10: its log was damaged, and may not be whole again.
     pub impaired: bool,
     /// Its process.
     pub life: Life,

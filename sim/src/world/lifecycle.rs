@@ -157,10 +157,10 @@ impl World {
         }
     }
 
-    /// D6 to D9: what a node that is down finds on its disk when it comes back. A majority is
+    /// D6 to D10: what a node that is down finds on its disk when it comes back. A majority is
     /// spared, so that what is committed is somewhere.
     fn damage(&mut self, seat: usize, incarnation: u64) {
-        for fault in [Fault::D6, Fault::D7, Fault::D8, Fault::D9] {
+        for fault in [Fault::D6, Fault::D7, Fault::D8, Fault::D9, Fault::D10] {
             let others = self.nodes.iter().enumerate();
             let impaired = others.filter(|(other, node)| *other != seat && node.is_impaired());
             let most = (self.nodes.len() - 1) / 2;
