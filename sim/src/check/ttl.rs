@@ -45,8 +45,8 @@ pub fn stamps(
     })
 }
 
-/// The stamps of two neighbours in the ledger that one leader gave, while the clock of every machine
-/// ran on, in steps of at most `grain`.
+/// The stamps of two neighbours in the ledger that one leader gave, while the clock of every
+/// machine ran on, in steps of at most `grain`.
 ///
 /// # Errors
 /// T2: cluster time stood still, and so nothing would ever go.
