@@ -321,18 +321,15 @@ impl Disk {
         if records.is_empty() {
             return false;
         }
+        if fault == Fault::D10 {
+            return self.cannot_read(&records, last, draw);
+        }
         let recent = records.len().saturating_sub(6);
         let pick = |draw: &mut Draw| {
             let from = if draw.percent(60) { recent } else { 0 };
             from + draw.place(records.len() - from)
         };
         let (_, inode, Written { range, before, .. }) = records[pick(draw)].clone();
-        if fault == Fault::D10 {
-            let sector = draw.place(sectors(&range).len()) + range.start / SECTOR;
-            let spared = last.filter(|(_, file, _)| *file == inode);
-            let is_spared = spared.is_some_and(|(.., last)| sectors(&last.range).contains(&sector));
-            return !is_spared && self.unreadable.insert((inode, sector));
-        }
         let (_, from, other) = records[pick(draw)].clone();
         let other = self.media.files[&from].bytes[other.range].to_vec();
         let platter = self.media.files.get_mut(&inode).expect("it has records");
@@ -350,6 +347,26 @@ impl Disk {
         let bytes = platter.bytes.clone();
         self.view.files.insert(inode, bytes);
         true
+    }
+
+    /// D10: a sector before the `last` record of the log cannot be read. One after it is not of the
+    /// log: a file that is used again holds records of its earlier use.
+    fn cannot_read(
+        &mut self,
+        records: &[(u64, Inode, Written)],
+        last: Option<(u64, Inode, Written)>,
+        draw: &mut Draw,
+    ) -> bool {
+        let Some((_, inode, last)) = last else {
+            return false;
+        };
+        let own = records.iter().filter(|(_, file, _)| *file == inode);
+        let before: BTreeSet<usize> = own
+            .flat_map(|(.., record)| sectors(&record.range))
+            .filter(|&sector| sector < last.range.start / SECTOR)
+            .collect();
+        let bad = before.iter().nth(draw.place(before.len().max(1)));
+        bad.is_some_and(|&sector| self.unreadable.insert((inode, sector)))
     }
 
     /// D10: the first of these bytes that cannot be read.

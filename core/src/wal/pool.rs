@@ -202,16 +202,21 @@ impl Pool {
         disk.note(stored)
     }
 
-    /// Takes out of use what is not in the list, and removes what is left of a replacement.
-    pub(super) fn sweep<F: Files>(&mut self, disk: &mut Disk<F>) -> Result<(), WalError> {
+    /// Takes out of use what is not in the list, and removes what is left of a replacement. After
+    /// damage nothing of it is used again: it may be in these files, too.
+    pub(super) fn sweep<F: Files>(
+        &mut self,
+        disk: &mut Disk<F>,
+        damaged: bool,
+    ) -> Result<(), WalError> {
         let names = disk.files.list().map_err(|error| WalError::of("", error));
         let known: Vec<u64> = self.listed().map(|listed| listed.generation).collect();
         self.spare.clear();
         for name in disk.note(names)? {
             let unlisted = generation_of(&name).is_some_and(|g| !known.contains(&g));
-            if unlisted {
+            if unlisted && !damaged {
                 self.retire_file(disk, name)?;
-            } else if small::is_leftover(&name) {
+            } else if unlisted || small::is_leftover(&name) {
                 disk.remove(&name)?;
             }
         }
@@ -249,7 +254,14 @@ impl Pool {
         listed: impl IntoIterator<Item = Listed>,
     ) -> Result<(), WalError> {
         for listed in listed {
-            self.retire_file(disk, segment_name(listed.generation))?;
+            let name = segment_name(listed.generation);
+            if listed.cut.is_some() {
+                // A place that cannot be read would be in the way again: a log that happened to
+                // end before it could not be told from one that is lost there.
+                disk.remove(&name)?;
+            } else {
+                self.retire_file(disk, name)?;
+            }
         }
         Ok(())
     }

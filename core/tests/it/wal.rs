@@ -469,6 +469,34 @@ fn an_unreadable_sector_is_no_torn_tail() {
     }
 }
 
+/// D10: a file with a place that cannot be read is not used again, or a log that happened to end
+/// there could not be told from one that is lost.
+#[test]
+fn what_was_damaged_is_not_used_again() {
+    let mut damaged = 0;
+    for seed in 30..38 {
+        for count in 1..6 {
+            let (wal, states) = written(seed, count, false);
+            let mut files = wal.into_files();
+            files.set_unreadable("wal.0000000001", 128..256);
+            // The last batch was there, or something follows.
+            let Ok((mut wal, _)) = Wal::recover(files, TINY) else {
+                continue;
+            };
+            damaged += 1;
+            wal.resume().unwrap();
+            wal.reset(states.last().unwrap().last()).unwrap();
+            let files = wal.into_files();
+            for name in files.list().unwrap() {
+                let mut bytes = vec![0; files.bytes(&name).len()];
+                let read = files.read_at(&name, 0, &mut bytes);
+                assert_eq!(read, Ok(()), "seed {seed}, {count} batches, {name}");
+            }
+        }
+    }
+    assert!(damaged > 0, "the last batch was hit each time");
+}
+
 #[test]
 fn a_file_that_is_cut_or_gone_is_harmless_or_missed() {
     for seed in 20..26 {
