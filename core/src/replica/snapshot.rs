@@ -60,6 +60,10 @@ impl Replica {
                 None => self.reply(request, Err(RequestError::Dropped)),
             }
         }
+        // What is of an older term cannot follow the snapshot; it may be long until an entry tells.
+        for Proposal { request, command } in self.requests.superseded(last) {
+            self.propose_anew(request, command);
+        }
         self.forwards.hurry();
         true
     }
