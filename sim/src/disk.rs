@@ -465,8 +465,6 @@ impl Files for SimFiles {
         if let Some(replaced) = disk.view.names.insert(to.to_owned(), inode) {
             disk.view.files.remove(&replaced);
         }
-        // D10: a file that gets another use has room of its own again.
-        disk.unreadable.retain(|&(file, _)| file != inode);
         disk.job
             .push(Operation::Rename(from.to_owned(), to.to_owned()));
         Ok(())

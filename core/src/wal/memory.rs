@@ -21,7 +21,6 @@ pub struct MemoryFiles {
     /// What happened to names since the directory was synced.
     renames: Vec<Naming>,
     capacity: Option<u64>,
-    unreadable: BTreeMap<String, Range<u64>>,
     /// So many more changes, then none.
     changes_left: Option<u64>,
     syncs: u64,
@@ -33,9 +32,15 @@ struct Content {
     durable: Vec<u8>,
     /// Sectors that the next sync writes.
     dirty: BTreeSet<usize>,
+    /// Cannot be read, whatever the file is called.
+    unreadable: Range<u64>,
 }
 
 impl Content {
+    const fn is_unreadable(&self, begin: u64, end: u64) -> bool {
+        self.unreadable.start < end && begin < self.unreadable.end
+    }
+
     /// Makes a sector durable, as far as the durable length reaches.
     fn keep(&mut self, sector: usize) {
         let begin = sector * SECTOR_BYTES;
@@ -132,8 +137,11 @@ impl MemoryFiles {
 
     /// Makes a range of a file unreadable, until something there is written: a disk then maps
     /// another sector. An empty range makes all of it readable again.
+    ///
+    /// # Panics
+    /// Where there is no such file.
     pub fn set_unreadable(&mut self, name: &str, range: Range<u64>) {
-        self.unreadable.insert(name.into(), range);
+        self.content_mut(name).unreadable = range;
     }
 
     /// What is in a file now.
@@ -219,8 +227,7 @@ impl Files for MemoryFiles {
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> Result<(), FileError> {
         let content = self.content(name)?;
         let end = offset + buffer.len() as u64;
-        let unreadable = self.unreadable.get(name);
-        if unreadable.is_some_and(|bad| bad.start < end && offset < bad.end) {
+        if content.is_unreadable(offset, end) {
             return Err(FileError::Other("unreadable sector".into()));
         }
         let range = usize::try_from(offset).ok().zip(usize::try_from(end).ok());
@@ -233,11 +240,10 @@ impl Files for MemoryFiles {
     fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
         self.content(name)?;
         let end = offset + bytes.len() as u64;
-        let unreadable = self.unreadable.get(name);
-        if unreadable.is_some_and(|bad| bad.start < end && offset < bad.end) {
-            self.unreadable.remove(name);
-        }
         let content = self.content_mut(name);
+        if content.is_unreadable(offset, end) {
+            content.unreadable = 0..0;
+        }
         let begin = usize::try_from(offset).expect("memory is addressable");
         let end = begin + bytes.len();
         assert!(end <= content.written.len(), "{name}: a write past its end");

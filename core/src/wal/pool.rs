@@ -202,21 +202,15 @@ impl Pool {
         disk.note(stored)
     }
 
-    /// Takes out of use what is not in the list, and removes what is left of a replacement. After
-    /// damage nothing of it is used again: it may be in these files, too.
-    pub(super) fn sweep<F: Files>(
-        &mut self,
-        disk: &mut Disk<F>,
-        damaged: bool,
-    ) -> Result<(), WalError> {
+    /// Removes what is not in the list, and what is left of a replacement. Nothing that an earlier
+    /// process left is used again: damage may be in it that this one has not seen.
+    pub(super) fn sweep<F: Files>(&mut self, disk: &mut Disk<F>) -> Result<(), WalError> {
         let names = disk.files.list().map_err(|error| WalError::of("", error));
         let known: Vec<u64> = self.listed().map(|listed| listed.generation).collect();
         self.spare.clear();
         for name in disk.note(names)? {
             let unlisted = generation_of(&name).is_some_and(|g| !known.contains(&g));
-            if unlisted && !damaged {
-                self.retire_file(disk, name)?;
-            } else if unlisted || small::is_leftover(&name) {
+            if unlisted || small::is_leftover(&name) {
                 disk.remove(&name)?;
             }
         }

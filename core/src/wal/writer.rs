@@ -114,7 +114,7 @@ impl<F: Files> Wal<F> {
             pending: None,
             buffer: Vec::new(),
         };
-        wal.pool.sweep(&mut wal.disk, false)?;
+        wal.pool.sweep(&mut wal.disk)?;
         wal.seals.create(&mut wal.disk.files)?;
         wal.pool.prepare_one(&mut wal.disk, 0)?;
         wal.pool.enter_next(wal.position);
@@ -190,7 +190,7 @@ impl<F: Files> Wal<F> {
             }
         }
         // Only now: until the list was stored, what is out of it was the evidence of damage.
-        self.pool.sweep(&mut self.disk, pending.damaged)?;
+        self.pool.sweep(&mut self.disk)?;
         self.pending = None;
         Ok(())
     }
