@@ -241,7 +241,8 @@ impl World {
         }
         let clocks = Clocks::new(grain(&self.options.dials), &self.checks.ledger);
         let whole = self.options.run.profile == Profile::Whole;
-        judge(&self.history, &clocks, whole, &mut self.tally)
+        let changes = self.checks.model.changes();
+        judge(&self.history, &clocks, changes, whole, &mut self.tally)
     }
 
     /// The next event.

@@ -139,6 +139,25 @@ impl Names {
         }
     }
 
+    /// The number of a path, where it has one.
+    pub(super) fn find(&self, path: &Path) -> Option<PathId> {
+        self.paths.get(path).copied()
+    }
+
+    /// The number of a value, where it has one.
+    pub(super) fn find_value(&self, value: &Value) -> Option<ValueId> {
+        self.values.get(value).copied()
+    }
+
+    /// The number of the first name of a path alone, where it has one.
+    pub(super) fn top(&self, path: &Path) -> Option<PathId> {
+        let mut top = path.clone();
+        while let Some(above) = top.parent().filter(|above| !above.is_root()) {
+            top = above;
+        }
+        self.find(&top)
+    }
+
     pub(super) fn place(&self, id: PathId) -> &Place {
         &self.places[id]
     }

@@ -12,13 +12,19 @@
 //! 4. A failure knows the paths that it depends on. On the way back, only such unseen changes are
 //!    tried as touch one of these.
 //!
-//! Orders with few unseen changes in a row are tried first.
+//! Orders with few unseen changes in a row are tried first; before all of them, one that may be
+//! guessed ([`guide`]).
+
+mod guide;
 
 use std::collections::BTreeMap;
 
 use super::book::{Book, Op, pin};
 use super::names::{PathId, Paths, REST};
 use super::spec::{Answer, Ask, Index, Scope, Shown, State};
+use crate::model::Change;
+
+pub(super) use self::guide::Guide;
 
 /// What came of a search.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,9 +213,14 @@ impl<'a> Search<'a> {
         search
     }
 
-    /// Searches, until the steps are used up.
-    pub(super) fn run(&mut self) -> Outcome {
+    /// Tries the order in which `changes` took place, and searches where that explains nothing,
+    /// until the steps are used up.
+    pub(super) fn run(&mut self, changes: &[&Change]) -> Outcome {
         let begin = self.marks();
+        if self.follow(changes) {
+            return Outcome::Legal;
+        }
+        self.rewind(begin);
         for pass in PASSES {
             self.pass = pass;
             self.is_cut = false;
@@ -389,14 +400,26 @@ impl<'a> Search<'a> {
         twin.is_none_or(|&twin| self.placed[twin])
     }
 
-    /// What may have taken place in a gap that shows in `paths`, before `end`.
+    /// What may have taken place in a gap that shows in `paths`, before `end`; what was invoked
+    /// last comes first.
     fn fillers(&self, paths: &[(PathId, Option<Shown>)], end: u64) -> impl Iterator<Item = usize> {
+        let open = self.open_hidden(end).rev();
+        open.filter(move |&op| State::leaves(&self.ops[op].ask, &self.book.names, paths))
+    }
+
+    /// The writes of which nothing is known but the asking, before `end`, and not placed yet.
+    fn open_hidden(&self, end: u64) -> impl DoubleEndedIterator<Item = usize> {
         let end = self
             .hidden
             .partition_point(|&op| self.ops[op].invoked <= end);
-        let begun = self.hidden[..end].iter().rev().copied();
-        let open = begun.filter(|&op| !self.placed[op] && self.is_first(op));
-        open.filter(move |&op| State::leaves(&self.ops[op].ask, &self.book.names, paths))
+        let begun = self.hidden[..end].iter().copied();
+        begun.filter(|&op| !self.placed[op] && self.is_first(op))
+    }
+
+    /// What is to be placed next of all that has a place among the writes, if that place is `pin`.
+    fn head(&self, pin: u64) -> Option<usize> {
+        let head = self.chain.get(self.placed_chain).copied();
+        head.filter(|&head| self.ops[head].pin == Some(pin))
     }
 
     /// Places all that fits and changes nothing. Returns what may come next, as far as time tells,

@@ -157,6 +157,24 @@ impl Ask {
         }
     }
 
+    /// What a change that it makes is called.
+    pub(super) const fn action(&self) -> Option<Action> {
+        Some(match self {
+            Self::Get { .. } => return None,
+            Self::Put { when, .. } => match when {
+                When::Always => Action::Set,
+                When::Missing => Action::Create,
+                When::Exists => Action::Update,
+                When::Matches(_) => Action::CompareAndSwap,
+            },
+            Self::Append { .. } => Action::Create,
+            Self::Delete { scope, .. } => match scope {
+                Scope::Key | Scope::EmptyDirectory | Scope::Tree => Action::Delete,
+                Scope::Matches(_) => Action::CompareAndDelete,
+            },
+        })
+    }
+
     /// Which index of its key it asks for.
     fn compared(&self) -> Option<u64> {
         match self {

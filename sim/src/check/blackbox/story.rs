@@ -48,7 +48,7 @@ fn stuck(history: &History, clocks: &Clocks, whole: bool, top: &Path) -> Option<
     let found = book.partitions.iter();
     let mut found = found.filter(|(partition, _)| book.names.place(**partition).path == *top);
     let (_, ops) = found.next()?;
-    match Search::new(&book, ops).run() {
+    match Search::new(&book, ops).run(&[]) {
         Outcome::Illegal(stuck) => {
             // Places in the partition become places in the book.
             let blocked = stuck.blocked.iter().map(|&op| ops[op]).collect();

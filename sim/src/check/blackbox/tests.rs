@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate_core::raft::Payload;
 use quorate_core::store::{
     Append, Body, ClientRequest, Command, Compare, Consistency, Content, Delete, Header, Operation,
     Path, Put, Query, Refusal, Response, Scope, Settings, Store, StoreError, Value, When,
@@ -11,14 +12,18 @@ use quorate_core::{ClusterTime, Index, LogId, NodeId, RequestError, Revision, Te
 use super::super::id_of;
 use super::super::linearizability::Asked;
 use super::book::{Book, Depth, Op, pin};
+use super::names::ROOT;
 use super::spec::{Answer, Index as Stamped, Reason, Shown, State};
 use super::*;
 use crate::clock::Time;
+use crate::model::Model;
 use crate::rng::{Draw, Purpose, Seed};
 
 /// A store, and what its clients say about it, true or not.
 struct Tale {
     store: Store,
+    /// What guides the search; led astray where the store is put back to what it was.
+    model: Model,
     applied: u64,
     clock: ClusterTime,
     history: History,
@@ -30,6 +35,7 @@ impl Tale {
     fn new() -> Self {
         Self {
             store: Store::new(),
+            model: Model::new(),
             applied: 0,
             clock: ClusterTime::ZERO,
             history: History::new(true, &Settings::default()),
@@ -53,6 +59,8 @@ impl Tale {
             client: None,
             operation: operation.clone(),
         };
+        let payload = Payload::Command(command.clone().into());
+        self.model.apply(self.clock, &payload);
         let applied = self.store.apply(id, self.clock, &command)?;
         Ok(Body::Changed(applied.event.expect("writes make events")))
     }
@@ -61,7 +69,9 @@ impl Tale {
     fn expire(&mut self) {
         let id = self.next();
         self.clock = self.clock + Duration::from_secs(1);
-        self.store.expire(id, self.clock, 100, self.clock);
+        let (limit, until) = (100, self.clock);
+        self.model.apply(until, &Payload::Expire { limit, until });
+        self.store.expire(id, self.clock, limit, until);
     }
 
     fn found(&self, path: &str, recursive: bool) -> Said {
@@ -111,11 +121,29 @@ impl Tale {
     }
 
     fn verdict(&self) -> Verdict {
-        judge(&self.history, &self.clocks, false, &mut Tally::default())
+        self.judged(false)
+    }
+
+    /// The verdict of the search, which is the same whoever guides it.
+    fn judged(&self, whole: bool) -> Verdict {
+        let judged = |changes| {
+            let tally = &mut Tally::default();
+            judge(&self.history, &self.clocks, changes, whole, tally)
+        };
+        let alone = judged(&[]);
+        assert_eq!(id_of(&judged(self.model.changes())), id_of(&alone));
+        alone
+    }
+
+    /// Whether the order of `changes` explains all answers at once.
+    fn follows(&self, changes: &[Change]) -> bool {
+        let book = Book::new(&self.history, &self.clocks, true, Depth::Sighted);
+        let guide = Guide::new(&book, changes, true);
+        Search::new(&book, &book.partitions[&ROOT]).follow(guide.of(ROOT))
     }
 
     fn id(&self) -> &'static str {
-        let whole = judge(&self.history, &self.clocks, true, &mut Tally::default());
+        let whole = self.judged(true);
         let parts = self.verdict();
         assert_eq!(id_of(&whole), id_of(&parts), "{whole:?} {parts:?}");
         id_of(&parts)
@@ -298,6 +326,38 @@ fn l1_unknown_write_that_nobody_asked_for_yet() {
     assert_eq!(tale.id(), "L1");
     tale.loses(20, set("/a", "1"));
     assert_eq!(tale.id(), "holds");
+}
+
+/// Hundreds of writes that were never answered, half of which took place: too many to try them all.
+#[test]
+fn the_ledger_tells_which_unanswered_writes_took_place() {
+    let mut tale = Tale::new();
+    for number in 0..400 {
+        let operation = match number % 4 {
+            0 => set("/a/b", &number.to_string()),
+            1 => delete("/a/b", Scope::Key),
+            2 => append("/a/q", &number.to_string()),
+            _ => put("/a/c", &number.to_string(), When::Always, Some(5)),
+        };
+        let at = 10 * number;
+        tale.loses(at, operation.clone());
+        if number % 3 > 0 {
+            let _ = tale.done(&operation);
+        }
+        if number % 7 == 0 {
+            tale.expire();
+        }
+        if number % 5 == 0 {
+            tale.read(at + 7, at + 8, "/a/b");
+            tale.read(at + 8, at + 9, "/a/c");
+        }
+    }
+    let changes = tale.model.changes();
+    assert!(tale.follows(changes));
+    assert!(!tale.follows(&changes[..changes.len() / 2]));
+    let mut others = changes.to_vec();
+    others.retain(|change| change.path != at("/a/c"));
+    assert!(!tale.follows(&others), "what was seen did not take place");
 }
 
 #[test]
