@@ -369,7 +369,11 @@ impl Log {
 
     /// Gives up what cannot be read between here and `newest`.
     fn give_up(&mut self, newest: Position) {
-        if newest.last != self.position.last && newest.last.index > self.start.index {
+        if newest.last.index <= self.start.index {
+            // What is lost superseded all that is here, and is no longer kept: nothing is missed.
+            self.entries.clear();
+            self.start = newest.last;
+        } else if newest.last != self.position.last {
             self.held = self.held.max(Some(newest.last.index));
             // Entries here may have been superseded by what is lost. As long as the log is shorter
             // than it was, only a leader can bring it there again, and so checks all before.
