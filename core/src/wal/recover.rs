@@ -112,6 +112,8 @@ pub(super) fn replay<F: Files>(files: &F) -> Result<Replayed, WalError> {
     let cuts = list.segments[passed - 1..].iter().filter_map(|s| s.cut);
     for cut in cuts {
         newest = newer(newest, cut.then);
+        // That the log was long enough once, before it was cut there, repaired nothing.
+        log.held = list.held;
     }
     // What this segment lost at its end nobody knows, unless the log is seen to have left it.
     if (image.missing || image.short) && newest == in_segment {
@@ -383,6 +385,7 @@ impl Log {
             last: self.last(),
             ..newest
         };
+        self.heal();
     }
 
     /// Once the log is as long as it was, it is whole: later truncations are Raft's own.

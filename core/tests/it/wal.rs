@@ -924,6 +924,55 @@ fn a_lost_write_below_the_start_takes_all_entries_with_it() {
     }
 }
 
+/// What is to be repaired stays so where there is more damage, before the place that was given up,
+/// and not where it was repaired.
+#[test]
+fn a_debt_outlives_more_damage() {
+    let (mut wal, mut states) = (create(), vec![Model::default()]);
+    // Longer once than it was when damage struck.
+    append(&mut wal, &mut states, 1, 1..4);
+    append(&mut wal, &mut states, 2, 0..0);
+    append(&mut wal, &mut states, 3, 2..3);
+    append(&mut wal, &mut states, 4, 0..0);
+    let files = wal.into_files();
+    let name = "wal.0000000001";
+    let places: Vec<usize> = offsets(&files, name).into_iter().step_by(8).collect();
+    let again = |files: &MemoryFiles, place| {
+        let mut files = files.clone();
+        files.flip(name, place, 0x20);
+        Wal::recover(files, TINY).unwrap().1
+    };
+    let mut damaged = 0;
+    for &first in &places {
+        let mut files = files.clone();
+        files.flip(name, first, 0x10);
+        let (mut wal, before) = Wal::recover(files, TINY).unwrap();
+        if before.held.is_none() {
+            continue;
+        }
+        append(&mut wal, &mut states.clone(), 5, 0..0);
+        for &second in &places {
+            let context = format!("at {first}, then at {second}");
+            let after = again(wal.files(), second);
+            assert_eq!(after.held, before.held, "{context}");
+            assert_eq!(after.hard_state.term, Term(5), "{context}");
+            damaged += usize::from(after.damage.is_some());
+        }
+        // The leader has what was there before it was superseded.
+        let whole = &states[1];
+        repair(&mut wal, &before, whole, "whole");
+        for &second in &places {
+            let context = format!("at {first}, repaired, then at {second}");
+            let after = again(wal.files(), second);
+            match after.held {
+                Some(held) => assert_eq!(held, whole.last().index, "{context}"),
+                None => assert_eq!(after.entries, whole.entries, "{context}"),
+            }
+        }
+    }
+    assert!(damaged > 0, "no damage was added");
+}
+
 /// Until damage is given up for good its evidence stays: a crash on the way hides nothing.
 #[test]
 fn a_crash_while_damage_is_given_up_hides_nothing() {
