@@ -112,6 +112,8 @@ pub(super) fn replay<F: Files>(files: &F) -> Result<Replayed, WalError> {
     let cuts = list.segments[passed - 1..].iter().filter_map(|s| s.cut);
     for cut in cuts {
         newest = newer(newest, cut.then);
+        // That the log was long enough once, before it was cut there, repaired nothing.
+        log.held = list.held;
     }
     // What this segment lost at its end nobody knows, unless the log is seen to have left it.
     if (image.missing || image.short) && newest == in_segment {
@@ -369,7 +371,11 @@ impl Log {
 
     /// Gives up what cannot be read between here and `newest`.
     fn give_up(&mut self, newest: Position) {
-        if newest.last != self.position.last && newest.last.index > self.start.index {
+        if newest.last.index <= self.start.index {
+            // What is lost superseded all that is here, and is no longer kept: nothing is missed.
+            self.entries.clear();
+            self.start = newest.last;
+        } else if newest.last != self.position.last {
             self.held = self.held.max(Some(newest.last.index));
             // Entries here may have been superseded by what is lost. As long as the log is shorter
             // than it was, only a leader can bring it there again, and so checks all before.
@@ -379,6 +385,7 @@ impl Log {
             last: self.last(),
             ..newest
         };
+        self.heal();
     }
 
     /// Once the log is as long as it was, it is whole: later truncations are Raft's own.

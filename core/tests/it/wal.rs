@@ -1,6 +1,7 @@
 //! The log on disk against a model of it, on a disk with bad habits (SIMULATION.md §3, D1–D14).
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 use std::{env, fs};
 
@@ -872,6 +873,104 @@ fn a_used_segment_is_missed_after_a_power_cut_too() {
             assert_ne!(check(&files, &states, &context), Verdict::Lost, "{context}");
         }
     }
+}
+
+/// Entries of `term` at `indices`, in a write of their own.
+fn append(wal: &mut Wal<MemoryFiles>, states: &mut Vec<Model>, term: u64, indices: Range<u64>) {
+    let mut rng = Rng::new(term);
+    let mut model = states.last().unwrap().clone();
+    let mut write = model.seal();
+    write.hard_state.term = Term(term);
+    let id = |index| LogId {
+        term: Term(term),
+        index: Index(index),
+    };
+    let entries = indices.map(|index| entry(id(index), &mut rng));
+    write.entries = entries.collect();
+    model.apply(&write);
+    wal.append(&write).unwrap();
+    states.push(model);
+}
+
+/// The log may begin after an entry that a later one superseded, and that one be lost: the newest
+/// write names it, and nothing that is here came after it.
+#[test]
+fn a_lost_write_below_the_start_takes_all_entries_with_it() {
+    // What is below 5 is in the tables. They may be ahead of the log, which then ends at 3.
+    for last in [3, 4] {
+        let (mut wal, mut states) = (create(), vec![Model::default()]);
+        append(&mut wal, &mut states, 1, 1..5);
+        let name = "wal.0000000002";
+        while wal.files().bytes(name)[0] == 0 {
+            append(&mut wal, &mut states, 1, 0..0);
+        }
+        append(&mut wal, &mut states, 1, 5..7);
+        append(&mut wal, &mut states, 2, last..last + 1);
+        append(&mut wal, &mut states, 2, 0..0);
+        wal.trim(Index(5)).unwrap();
+        let (wal, recovered) = reopen(wal);
+        assert_eq!(recovered.start, states.last().unwrap().last());
+
+        let files = wal.into_files();
+        let mut damaged = 0;
+        for at in offsets(&files, name) {
+            let mut files = files.clone();
+            files.flip(name, at, 0x10);
+            let context = format!("last {last}, at {at}");
+            let verdict = check(&files, &states, &context);
+            damaged += usize::from(verdict == Verdict::Damaged);
+        }
+        assert!(damaged > 0, "last {last}");
+    }
+}
+
+/// What is to be repaired stays so where there is more damage, before the place that was given up,
+/// and not where it was repaired.
+#[test]
+fn a_debt_outlives_more_damage() {
+    let (mut wal, mut states) = (create(), vec![Model::default()]);
+    // Longer once than it was when damage struck.
+    append(&mut wal, &mut states, 1, 1..4);
+    append(&mut wal, &mut states, 2, 0..0);
+    append(&mut wal, &mut states, 3, 2..3);
+    append(&mut wal, &mut states, 4, 0..0);
+    let files = wal.into_files();
+    let name = "wal.0000000001";
+    let places: Vec<usize> = offsets(&files, name).into_iter().step_by(8).collect();
+    let again = |files: &MemoryFiles, place| {
+        let mut files = files.clone();
+        files.flip(name, place, 0x20);
+        Wal::recover(files, TINY).unwrap().1
+    };
+    let mut damaged = 0;
+    for &first in &places {
+        let mut files = files.clone();
+        files.flip(name, first, 0x10);
+        let (mut wal, before) = Wal::recover(files, TINY).unwrap();
+        if before.held.is_none() {
+            continue;
+        }
+        append(&mut wal, &mut states.clone(), 5, 0..0);
+        for &second in &places {
+            let context = format!("at {first}, then at {second}");
+            let after = again(wal.files(), second);
+            assert_eq!(after.held, before.held, "{context}");
+            assert_eq!(after.hard_state.term, Term(5), "{context}");
+            damaged += usize::from(after.damage.is_some());
+        }
+        // The leader has what was there before it was superseded.
+        let whole = &states[1];
+        repair(&mut wal, &before, whole, "whole");
+        for &second in &places {
+            let context = format!("at {first}, repaired, then at {second}");
+            let after = again(wal.files(), second);
+            match after.held {
+                Some(held) => assert_eq!(held, whole.last().index, "{context}"),
+                None => assert_eq!(after.entries, whole.entries, "{context}"),
+            }
+        }
+    }
+    assert!(damaged > 0, "no damage was added");
 }
 
 /// Until damage is given up for good its evidence stays: a crash on the way hides nothing.
