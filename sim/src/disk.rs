@@ -108,6 +108,9 @@ pub const LATEST: &[Kind] = &[
 /// What a crash never tears apart, unless D4 is on.
 pub const SECTOR: usize = 512;
 
+/// Where the log says how far it had come when it rested.
+const SEALS: &str = "wal.seals";
+
 type Inode = u64;
 
 /// The disk of one node.
@@ -299,8 +302,8 @@ impl Disk {
     }
 
     /// D6 to D10: a durable record of the log is no longer what was written, on a disk whose node
-    /// is down. Never the last one: to lose that is to lose what nobody can miss (SIMULATION.md §3,
-    /// the fault atlas). Whether there was one to damage.
+    /// is down. Never the last one before it is sealed: to lose that is to lose what nobody can miss
+    /// (SIMULATION.md §3, the fault atlas). Whether there was one to damage.
     pub fn damage(&mut self, fault: Fault, draw: &mut Draw) -> bool {
         let in_log = |name: &str| {
             let number = name.strip_prefix("wal.");
@@ -317,12 +320,17 @@ impl Disk {
             })
             .collect();
         records.sort_unstable_by_key(|&(number, ..)| number);
-        let last = records.pop();
-        if records.is_empty() {
+        let Some(last) = records.pop() else {
             return false;
-        }
+        };
         if fault == Fault::D10 {
             return self.cannot_read(&records, last, draw);
+        }
+        if self.sealed() > Some(last.0) {
+            records.push(last);
+        }
+        if records.is_empty() {
+            return false;
         }
         let recent = records.len().saturating_sub(6);
         let pick = |draw: &mut Draw| {
@@ -349,17 +357,20 @@ impl Disk {
         true
     }
 
+    /// When the log was last sealed, among all that was written, as far as that is durable.
+    fn sealed(&self) -> Option<u64> {
+        let seals = self.media.files.get(self.media.names.get(SEALS)?)?;
+        seals.records.iter().map(|seal| seal.number).max()
+    }
+
     /// D10: a sector before the `last` record of the log cannot be read. One after it is not of the
     /// log: a file that is used again holds records of its earlier use.
     fn cannot_read(
         &mut self,
         records: &[(u64, Inode, Written)],
-        last: Option<(u64, Inode, Written)>,
+        (_, inode, last): (u64, Inode, Written),
         draw: &mut Draw,
     ) -> bool {
-        let Some((_, inode, last)) = last else {
-            return false;
-        };
         let own = records.iter().filter(|(_, file, _)| *file == inode);
         let before: BTreeSet<usize> = own
             .flat_map(|(.., record)| sectors(&record.range))
