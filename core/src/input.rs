@@ -61,7 +61,7 @@ pub enum Input {
         /// How many more.
         events: u32,
     },
-    /// A watcher is gone.
+    /// A watcher is gone: nothing more is said of the watch, not even its end.
     Unwatch {
         /// Which; unknown ones are ignored.
         watch: WatchId,

@@ -25,7 +25,7 @@ use crate::birth::BirthRecord;
 use crate::config::Config;
 use crate::ids::{Index, LogId, NodeId, RequestId, WatchId, WriteSeq};
 use crate::input::Input;
-use crate::output::{EndReason, HardState, Output, RequestError};
+use crate::output::{HardState, Output, RequestError};
 use crate::raft::{Configuration, Entry, Payload, Raft, RaftOpening, RaftOutput, Status};
 use crate::rng::Rng;
 use crate::store::{
@@ -182,17 +182,8 @@ impl Replica {
                 credit,
             } => {
                 let header = self.header(now);
-                if self.stopping {
-                    self.outbox.push_back(Output::WatchEnd {
-                        watch,
-                        reason: EndReason::Stopping,
-                        resume: since.unwrap_or(header.revision.next()),
-                        header,
-                    });
-                } else {
-                    self.openings.insert(watch, header);
-                    self.watches.open(&self.store, watch, filter, since, credit);
-                }
+                self.openings.insert(watch, header);
+                self.watches.open(&self.store, watch, filter, since, credit);
             }
             Input::Credit { watch, events } => self.watches.credit(&self.store, watch, events),
             Input::Unwatch { watch } => {

@@ -66,6 +66,8 @@ pub struct Watches {
     cold: ColdSlices,
     seen: Revision,
     ready: VecDeque<WatchOutput>,
+    /// Nobody is let in any more.
+    stopping: bool,
 }
 
 impl Watches {
@@ -84,6 +86,7 @@ impl Watches {
             cold: ColdSlices::default(),
             seen: store.revision(),
             ready: VecDeque::new(),
+            stopping: false,
         }
     }
 
@@ -103,7 +106,9 @@ impl Watches {
         );
         self.applied(store);
         let next = since.unwrap_or(self.seen.next());
-        let reason = if self.cursors.len() >= self.watches_max {
+        let reason = if self.stopping {
+            Some(EndReason::Stopping)
+        } else if self.cursors.len() >= self.watches_max {
             Some(EndReason::Busy)
         } else {
             let oldest = store.oldest();
@@ -230,8 +235,9 @@ impl Watches {
         }
     }
 
-    /// Ends all watches: the member shuts down.
+    /// Ends all watches, and refuses those to come: the member shuts down.
     pub fn stop(&mut self, store: &Store) {
+        self.stopping = true;
         self.applied(store);
         let watches: Vec<_> = self.cursors.keys().copied().collect();
         for watch in watches {

@@ -399,3 +399,25 @@ fn shutting_down_refuses_the_new_and_finishes_the_old() {
     solo.step(Input::Checkpointed { applied });
     assert!(solo.replica.is_finished());
 }
+
+/// A driver has forgotten a watch that it gave up, refused or not: its name may be in use again.
+#[test]
+fn a_watcher_that_left_before_a_stopping_member_refused_it_is_told_nothing() {
+    let mut solo = Solo::new(Config::default());
+    solo.step(Input::Shutdown);
+    for watch in [WatchId(1), WatchId(2)] {
+        let filter = Filter {
+            path: Path::root(),
+            recursive: true,
+        };
+        let input = Input::Watch {
+            watch,
+            filter,
+            since: None,
+            credit: 1,
+        };
+        solo.replica.step(solo.now, input);
+    }
+    solo.step(Input::Unwatch { watch: WatchId(1) });
+    assert_eq!(solo.ended, [(WatchId(2), EndReason::Stopping)]);
+}

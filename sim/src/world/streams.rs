@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate_core::{EndReason, Input, Revision, WatchId};
 
 use super::World;
-use crate::check::Verdict;
+use crate::check::{Verdict, Violation};
 use crate::client::Read;
 use crate::event::Event;
 use crate::fault::Fault;
@@ -125,7 +125,8 @@ impl World {
         self.checks.watch_ends(watch, reason, resume)?;
         let process = self.nodes[seat].process_mut().expect("it just spoke");
         let Some((client, stream)) = process.watches.remove(&watch) else {
-            return Ok(());
+            let what = format!("n{seat} ends {watch}, which is over or was given up");
+            return Err(Violation::new("watch-end", &[seat], what));
         };
         if self.clients[client].ended(stream, reason, resume) {
             let at = self.now + Duration::from_millis(20);
