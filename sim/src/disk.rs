@@ -64,7 +64,7 @@ pub const DAMAGE: &[Kind] = &[
     },
     Kind {
         fault: Fault::D7,
-        what: "a durable record of the log reads as zeros",
+        what: "durable records of the log, one after the other, read as zeros",
         gap: 0,
     },
     Kind {
@@ -337,10 +337,18 @@ impl Disk {
             let from = if draw.percent(60) { recent } else { 0 };
             from + draw.place(records.len() - from)
         };
-        let (_, inode, Written { range, before, .. }) = records[pick(draw)].clone();
+        let at = pick(draw);
+        let (_, inode, Written { range, before, .. }) = records[at].clone();
         let (_, from, other) = records[pick(draw)].clone();
         let other = self.media.files[&from].bytes[other.range].to_vec();
         let platter = self.media.files.get_mut(&inode).expect("it has records");
+        if fault == Fault::D7 {
+            // A run of them: what follows in the file goes, too.
+            let run = records[at..].iter().take(1 + draw.place(3));
+            for (.., record) in run.filter(|(_, file, _)| *file == inode) {
+                platter.bytes[record.range.clone()].fill(0);
+            }
+        }
         let record = &mut platter.bytes[range];
         let length = other.len().min(record.len());
         if fault == Fault::D6 {
