@@ -31,7 +31,8 @@ pub fn v2(data: &[u8]) {
     check_json(&text);
 }
 
-/// Decoding undoes encoding, cleaning is done once, and what is clean is a key.
+/// Decoding undoes encoding, cleaning is done once, and what is clean is a key, if it is not too
+/// long for one.
 fn read_path(raw: &[u8]) {
     let mut written = Vec::new();
     path::encode(raw, &mut written);
@@ -45,7 +46,9 @@ fn read_path(raw: &[u8]) {
     assert_eq!(path::cleaned(&clean), None, "cleaned, and not clean");
     let key = clean.strip_suffix(b"/").filter(|key| !key.is_empty());
     let key = key.unwrap_or(&clean);
-    assert!(Path::new(key).is_some(), "clean, and no key");
+    let names = key.split(|&byte| byte == b'/').count() - 1;
+    let fits = key.len() <= Path::BYTES_MAX && names <= Path::NAMES_MAX;
+    assert_eq!(Path::new(key).is_some(), fits, "clean, and no key");
 }
 
 fn read_params(method: &Method, query: &[u8], form: Option<&[u8]>) {
