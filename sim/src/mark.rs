@@ -83,6 +83,7 @@ marks! {
     InstalledTwice Due "installed-twice" "two snapshots are installed and nothing in between",
     InstalledInConfiguration NotYet "installed-in-configuration"
         "a snapshot is installed during a change of members",
+    SnapshotResumed Due "snapshot-resumed" "a snapshot goes on where its stream broke off",
     SnapshotDropped Due "snapshot-dropped" "a snapshot that came is of no use",
     // Disks.
     TornRecovered Due "torn-recovered" "a member starts from torn sectors",

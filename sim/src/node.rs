@@ -18,7 +18,7 @@ use crate::clock::{Clock, Time};
 use crate::disk::{Disk, Job, Pace, SimFiles};
 use crate::fates::Here;
 use crate::rng::Draw;
-use crate::snapshot::Parcel;
+use crate::snapshot::{Incoming, Parcel};
 use crate::tables::Tables;
 
 /// A member of the cluster.
@@ -81,6 +81,8 @@ pub struct Process {
     pub checkpoint: Option<Checkpointing>,
     /// Slices of checkpoints that failed: there until the next one succeeds.
     pub abandoned: BTreeSet<SliceId>,
+    /// The snapshot that arrives, or whose stream broke off.
+    pub incoming: Option<Incoming>,
     /// Snapshots that are being put on disk, each with what that does to it.
     pub storing: Vec<Storing>,
     /// Snapshots in tables of their own, beside the current ones.
@@ -168,6 +170,8 @@ pub struct Storing {
     pub parcel: Rc<Parcel>,
     /// What was sent.
     pub sent: Rc<Parcel>,
+    /// D14: that is something else.
+    pub is_damaged: bool,
     /// The disk was full before all of it was written.
     pub full: bool,
 }
@@ -302,6 +306,7 @@ impl Node {
             for parcel in storing.chain(&process.received).chain(switching) {
                 kept.extend(&parcel.tables.slices);
             }
+            kept.extend(process.incoming.iter().flat_map(Incoming::slices));
             kept.extend(&process.abandoned);
             if let Some(checkpoint) = &process.checkpoint {
                 kept.extend(checkpoint.changes.slices.iter().map(|info| info.id));
@@ -323,6 +328,7 @@ impl Process {
             disk_full: false,
             checkpoint: None,
             abandoned: BTreeSet::new(),
+            incoming: None,
             storing: Vec::new(),
             received: Vec::new(),
             switching: None,

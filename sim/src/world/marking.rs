@@ -193,6 +193,11 @@ impl Marking {
         }
     }
 
+    /// A snapshot begins to arrive; it `resumes` where a stream before it broke off.
+    pub(super) fn resumed(&mut self, resumes: bool) {
+        self.marks.add_if(resumes, Mark::SnapshotResumed);
+    }
+
     /// A snapshot took the place of the tables of a member; its log does not know yet.
     pub(super) fn installed(&mut self, seat: usize, process: &Process) {
         let seat = &mut self.seats[seat];

@@ -3,6 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use quorate_core::codec::{
+    decode_snapshot, decode_snapshot_reply, encode_snapshot, encode_snapshot_reply,
+};
+use quorate_core::snapshot::SnapshotFrame;
 use quorate_core::{Input, LogId, NodeId, Write};
 
 use super::World;
@@ -15,7 +19,7 @@ use crate::fault::Fault;
 use crate::network::SNAPSHOT;
 use crate::node::{LogTask, Storing};
 use crate::rng::{Draw, Purpose};
-use crate::snapshot::Parcel;
+use crate::snapshot::{Incoming, Parcel, Source};
 use crate::tables::remove_slices;
 
 /// So often a stream that is cut waits for the network before it gives up.
@@ -33,7 +37,9 @@ pub(crate) struct Transfer {
     to: usize,
     receiver: u64,
     /// What travels, once it was begun.
-    parcel: Option<Rc<Parcel>>,
+    source: Option<Source>,
+    /// The receiver has said from where on it wants it.
+    attached: bool,
     pieces: u64,
     /// How long one takes.
     pace: Duration,
@@ -45,8 +51,13 @@ pub(crate) struct Transfer {
 impl Transfer {
     /// Whence, whither, whether it has arrived, and what it holds, once it was begun.
     pub(super) fn seen(&self) -> (usize, usize, bool, Option<LogId>) {
-        let last = self.parcel.as_ref().map(|parcel| parcel.tables.applied);
-        (self.from, self.to, self.arrived, last)
+        (self.from, self.to, self.arrived, self.last())
+    }
+
+    /// The last entry that it contains, once it was begun.
+    fn last(&self) -> Option<LogId> {
+        let source = self.source.as_ref();
+        source.map(|source| source.header().last)
     }
 }
 
@@ -62,7 +73,8 @@ impl World {
             sender: self.nodes[from].incarnation,
             to,
             receiver: self.nodes[to].incarnation,
-            parcel: None,
+            source: None,
+            attached: false,
             pieces: 0,
             // 50 kB/s to 50 MB/s, in pieces of about 2 kB.
             pace: Duration::from_nanos(2_048_000_000 / (50 << draw.below(11))),
@@ -82,7 +94,7 @@ impl World {
         };
         let Transfer { from, to, .. } = transfer;
         if !self.is(from, transfer.sender) {
-            self.transfers.remove(&number);
+            self.end_transfer(number);
             return Ok(());
         }
         let paused = self.nodes[from]
@@ -92,9 +104,9 @@ impl World {
             self.queue.push(paused, Event::Piece { transfer: number });
             return Ok(());
         }
-        let Some(parcel) = transfer.parcel else {
+        if transfer.source.is_none() {
             return self.begin_transfer(number);
-        };
+        }
         if transfer.arrived || !self.is(to, transfer.receiver) || self.is_storing(to) {
             return self.fail_transfer(number);
         }
@@ -111,27 +123,81 @@ impl World {
             self.queue.push(at, Event::Piece { transfer: number });
             return Ok(());
         }
-        state.pieces -= 1;
-        if state.pieces > 0 {
+        state.pieces += 1;
+        if transfer.attached {
+            self.take_frame(number)
+        } else {
+            self.attach(number)
+        }
+    }
+
+    /// The header has reached the receiver, who says from where on it wants the rest.
+    fn attach(&mut self, number: u64) -> Verdict {
+        let transfer = self.transfers.get_mut(&number).expect("its header came");
+        let source = transfer.source.as_mut().expect("it was begun");
+        let node = &mut self.nodes[transfer.to];
+        let files = SimFiles::new(node.disk.clone());
+        let process = node.process_mut().expect("it was seen to run");
+        let held = process.incoming.take();
+        if held.as_ref().is_some_and(|held| held.transfer.is_some()) {
+            // Another one is on its way.
+            process.incoming = held;
+            return self.fail_transfer(number);
+        }
+        let SnapshotFrame::Header(header) =
+            over_the_wire(SnapshotFrame::Header(source.header().clone()))
+        else {
+            unreachable!("a header stays one");
+        };
+        let held = held.filter(|held| *held.assembly().header() == header);
+        let resumes = held.as_ref().is_some_and(Incoming::has_begun);
+        let incoming = held.map_or_else(|| Incoming::new(header, &files), Ok);
+        let mut incoming = incoming.map_err(|what| {
+            let what = format!("n{} refuses an honest header: {what}", transfer.to);
+            Violation::new("R15", &[transfer.to], what)
+        })?;
+        incoming.transfer = Some(number);
+        let reply = encode_snapshot_reply(&incoming.assembly().resume());
+        source.resume(decode_snapshot_reply(&reply).expect("what was encoded"));
+        process.incoming = Some(incoming);
+        transfer.attached = true;
+        self.marking.resumed(resumes);
+        self.schedule_piece(number);
+        Ok(())
+    }
+
+    /// The next frame has reached the receiver.
+    fn take_frame(&mut self, number: u64) -> Verdict {
+        let transfer = self.transfers.get_mut(&number).expect("its frame came");
+        let (to, source) = (transfer.to, transfer.source.as_mut().expect("it was begun"));
+        let process = self.nodes[to].process_mut().expect("it was seen to run");
+        let incoming = process.incoming.as_mut().expect("it is attached");
+        let frame = over_the_wire(source.frame());
+        let is_whole = incoming.accept(frame).map_err(|what| {
+            let what = format!("n{to} refuses what comes next: {what}");
+            Violation::new("R15", &[to], what)
+        })?;
+        if !is_whole {
             self.schedule_piece(number);
             return Ok(());
         }
-        state.arrived = true;
+        transfer.arrived = true;
+        let sent = source.parcel().clone();
+        let received = process.incoming.take().expect("seen above").into_parcel();
         // Whoever receives it may crash before it says that it has it.
         let limit = self.now + self.options.unit() * 4;
         self.queue.push(limit, Event::Piece { transfer: number });
         let mut draw = self.seed.draw(Purpose::Snapshot, number, 1);
-        let mut received = parcel.clone();
         let damages = draw.percent(self.fates.dials.scale(Fault::D14, 80));
         let place = Place::Snapshot(number);
         if self.fates.allow(Fault::D14, place, 0, damages) {
-            let mut damaged = (*parcel).clone();
+            let mut damaged = received.clone();
             if damaged.damage(&mut draw) {
                 self.fates.remember_one(Fault::D14, place, 0);
-                received = Rc::new(damaged);
+                return self.put_on_disk(to, number, Rc::new(damaged), sent, true);
             }
         }
-        self.put_on_disk(to, number, received, parcel)
+        self.put_on_disk(to, number, Rc::new(received), sent, false)
     }
 
     /// The tables as they are now begin to travel.
@@ -157,12 +223,11 @@ impl World {
         let receiver = self.nodes[to].incarnation;
         let state = self.transfers.get_mut(&number).expect("it is begun");
         state.receiver = receiver;
-        state.pieces = 1 + (parcel.bytes() as u64 / 2_048).min(30);
-        state.parcel = Some(Rc::new(parcel));
+        state.source = Some(Source::new(Rc::new(parcel)));
         self.schedule_piece(number);
         self.input(from, Input::SnapshotStarted { to: to_id, last })?;
         if !self.is(from, sender) {
-            self.transfers.remove(&number);
+            self.end_transfer(number);
         }
         Ok(())
     }
@@ -178,14 +243,25 @@ impl World {
         self.queue.push(at, Event::Piece { transfer: number });
     }
 
+    /// Its stream is over; what has come waits for another one.
+    fn end_transfer(&mut self, number: u64) -> Option<Transfer> {
+        let transfer = self.transfers.remove(&number)?;
+        let process = self.nodes[transfer.to].process_mut();
+        let incoming = process.and_then(|process| process.incoming.as_mut());
+        if let Some(incoming) = incoming.filter(|incoming| incoming.transfer == Some(number)) {
+            incoming.transfer = None;
+        }
+        Some(transfer)
+    }
+
     /// It came to nothing, and its sender learns of that sooner or later.
     fn fail_transfer(&mut self, number: u64) -> Verdict {
-        let Some(transfer) = self.transfers.remove(&number) else {
+        let Some(transfer) = self.end_transfer(number) else {
             return Ok(());
         };
         let mut draw = self.seed.draw(Purpose::Snapshot, number, 3);
         let after = Duration::from_nanos(draw.below(nanos(self.options.unit()) / 2));
-        let last = transfer.parcel.map_or(LogId::ZERO, |p| p.tables.applied);
+        let last = transfer.last().unwrap_or(LogId::ZERO);
         self.tell(
             transfer.from,
             transfer.sender,
@@ -257,7 +333,7 @@ impl World {
     /// Whether a member sends a snapshot that has begun to travel.
     pub(super) fn is_sending(&self, seat: usize) -> bool {
         let mut transfers = self.transfers.values();
-        transfers.any(|t| t.from == seat && t.parcel.is_some() && !t.arrived)
+        transfers.any(|t| t.from == seat && t.source.is_some() && !t.arrived)
     }
 
     /// Whether a snapshot is being put on disk: one at a time, or a slice that both hold would be
@@ -274,6 +350,7 @@ impl World {
         number: u64,
         parcel: Rc<Parcel>,
         sent: Rc<Parcel>,
+        is_damaged: bool,
     ) -> Verdict {
         let node = &mut self.nodes[seat];
         let incarnation = node.incarnation;
@@ -286,6 +363,7 @@ impl World {
             job,
             parcel,
             sent,
+            is_damaged,
             full,
         });
         let latency = self.disk_latency(seat, Pace::sync_latency) * 4;
@@ -322,6 +400,7 @@ impl World {
             job,
             parcel,
             sent,
+            is_damaged,
             full,
             ..
         } = process.storing.remove(place);
@@ -329,7 +408,6 @@ impl World {
         if full {
             return self.fail_transfer(number);
         }
-        let is_damaged = parcel != sent;
         let store = match parcel.verify(&SimFiles::new(disk)) {
             Ok(_) if parcel.tables.rows != sent.tables.rows => {
                 let what = format!("n{seat} takes a damaged snapshot for a whole one");
@@ -376,9 +454,9 @@ impl World {
             self.fates.count(fault);
             return;
         }
-        self.transfers.remove(&number);
+        self.end_transfer(number);
         let at = self.network.stream(self.now, to, from, draw);
-        let last = transfer.parcel.expect("it was sent").tables.applied;
+        let last = transfer.last().expect("it was sent");
         let after = at.since(self.now);
         self.tell(from, transfer.sender, to, last, true, after);
     }
@@ -391,7 +469,7 @@ impl World {
         self.fates.count(Fault::N4);
         self.snapshots += 1;
         let parcel = self.parcels[parcel].clone();
-        self.put_on_disk(seat, self.snapshots, parcel.clone(), parcel)
+        self.put_on_disk(seat, self.snapshots, parcel.clone(), parcel, false)
     }
 
     /// What was received is of no use.
@@ -489,4 +567,9 @@ impl World {
         })?;
         Ok(process.received.remove(place))
     }
+}
+
+/// What arrives of a frame is what the codec makes of it.
+fn over_the_wire(frame: SnapshotFrame) -> SnapshotFrame {
+    decode_snapshot(&encode_snapshot(&frame)).expect("what was encoded")
 }
