@@ -241,10 +241,11 @@ impl Life {
 
     fn came_to(&mut self, allowed: &[State], found: &Recovered) {
         assert_eq!((&found.damage, found.held), (&None, None), "no damage");
-        let state = allowed.iter().rfind(|state| state.is_in(found));
-        let state = state.unwrap_or_else(|| panic!("{found:#?} is none of {allowed:#?}"));
+        let place = allowed.iter().rposition(|state| state.is_in(found));
+        let place = place.unwrap_or_else(|| panic!("{found:#?} is none of {allowed:#?}"));
         self.is_sealed = false;
-        self.states.push(state.clone());
+        // Those on the way were durable too: what does not fit a segment is synced piece by piece.
+        self.states.extend_from_slice(&allowed[1..=place]);
     }
 
     fn last(&self) -> &State {
