@@ -113,6 +113,17 @@ impl Model {
     }
 }
 
+impl From<Recovered> for Model {
+    fn from(recovered: Recovered) -> Self {
+        Self {
+            start: recovered.start,
+            entries: recovered.entries,
+            hard_state: recovered.hard_state,
+            seq: recovered.persisted,
+        }
+    }
+}
+
 fn entry(id: LogId, rng: &mut Rng) -> Entry {
     let payload = match rng.below(3) {
         0 => Payload::Empty,
@@ -257,16 +268,7 @@ fn check(files: &MemoryFiles, states: &[Model], context: &str) -> Verdict {
         (&None, None),
         "{context}"
     );
-    go_on(
-        wal,
-        Model {
-            start: repaired.start,
-            entries: repaired.entries,
-            hard_state: repaired.hard_state,
-            seq: repaired.persisted,
-        },
-        context,
-    );
+    go_on(wal, Model::from(repaired), context);
     Verdict::Damaged
 }
 
@@ -971,6 +973,76 @@ fn a_debt_outlives_more_damage() {
         }
     }
     assert!(damaged > 0, "no damage was added");
+}
+
+/// D6 twice: a log that goes on after damage and comes to rest is damaged again. Nothing that was
+/// written since is lost without a word, and what is to be repaired stays so.
+#[test]
+fn damage_after_damage_is_harmless_or_seen() {
+    let mut owed = 0;
+    for seed in 120..136 {
+        let (files, states) = sealed(seed, 6, seed % 2 == 0);
+        for (number, first) in places(&files).iter().enumerate() {
+            let mut files = files.clone();
+            files.flip(&first.0, first.1, 0x10);
+            let Ok((mut wal, before)) = Wal::recover(files, TINY) else {
+                continue;
+            };
+            let mut debt = before.held;
+            let mut states = states.clone();
+            let mut model = Model::from(before);
+            let mut rng = Rng::new(number as u64);
+            for _ in 0..3 {
+                let write = model.next_write(&mut rng);
+                model.apply(&write);
+                wal.append(&write).unwrap();
+                debt = debt.filter(|&held| model.last().index < held);
+                states.push(model.clone());
+            }
+            let seal = model.seal();
+            model.apply(&seal);
+            wal.append(&seal).unwrap();
+            for second in places(wal.files()) {
+                let context = format!("seed {seed}, at {first:?}, then at {second:?}");
+                let mut files = wal.files().clone();
+                files.flip(&second.0, second.1, 0x20);
+                let Ok((_, after)) = Wal::recover(files, TINY) else {
+                    continue;
+                };
+                assert_eq!(after.hard_state, model.hard_state, "{context}");
+                assert_eq!(after.persisted, model.seq, "{context}");
+                let is_true = states.iter().any(|state| state.begins_with(&after));
+                assert!(is_true, "{context}: wrong\n{after:#?}");
+                assert!(after.held >= debt, "{context}: {debt:?} is forgotten");
+                let end = after.entries.last().map_or(after.start, |entry| entry.id);
+                match after.held {
+                    Some(held) => assert!(end.index < held, "{context}"),
+                    None => assert!(model.matches(&after), "{context}: said to be whole"),
+                }
+                owed += usize::from(debt.is_some() && after.damage.is_some());
+            }
+        }
+    }
+    assert!(owed > 0, "no damage met a debt: the test is blind");
+}
+
+/// Some of the places where there is something in the files of a log.
+fn places(files: &MemoryFiles) -> Vec<(String, usize)> {
+    const PLACE_BYTES: usize = 24;
+    let mut places = Vec::new();
+    for name in files.list().unwrap() {
+        let bytes = files.bytes(&name);
+        let step = if name == "wal.seals" {
+            4096
+        } else {
+            PLACE_BYTES
+        };
+        let used = (0..bytes.len())
+            .step_by(step)
+            .filter(|&at| bytes[at..].iter().take(PLACE_BYTES).any(|&byte| byte != 0));
+        places.extend(used.map(|at| (name.clone(), at)));
+    }
+    places
 }
 
 /// Until damage is given up for good its evidence stays: a crash on the way hides nothing.

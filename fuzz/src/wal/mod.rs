@@ -10,9 +10,12 @@ use quorate_core::{ChangeId, Index, LogId, Revision};
 use ruin::Ruin;
 use state::{State, WriteKind};
 
-/// Things done to one log at most, and ways in which it is ruined in the end.
+/// Things done to one log at most, and ways in which it is ruined in the end, and once more later.
 const ACTS_MAX: usize = 48;
 const RUINS_MAX: u8 = 3;
+
+/// So many of the last bytes say what comes after the first ruins. Acts may have used them too.
+const LATER_BYTES: usize = 96;
 
 /// What is recovered is what was synced, or damage, or a refusal: never wrong.
 pub fn wal(data: &[u8]) {
@@ -24,9 +27,16 @@ pub fn wal(data: &[u8]) {
         return;
     };
     let _ = life.run(&mut u);
-    if let Ok(ruins) = ruins {
-        let count = data.first().map_or(0, |first| first % (RUINS_MAX + 1));
-        ruin::examine(&life, &ruins[..usize::from(count)]);
+    let mut later = Unstructured::new(&data[data.len().saturating_sub(LATER_BYTES)..]);
+    if let (Ok(ruins), Ok(more), Ok(writes)) = (ruins, later.arbitrary(), later.arbitrary()) {
+        let more: [Ruin; RUINS_MAX as usize] = more;
+        let writes: [Option<WriteKind>; 3] = writes;
+        let counts = data.first().copied().unwrap_or(0);
+        let count = |counts: u8| usize::from(counts % (RUINS_MAX + 1));
+        if ruin::examine(&mut life, &ruins[..count(counts)], &writes) {
+            let more = &more[..count(counts / (RUINS_MAX + 1))];
+            ruin::examine(&mut life, more, &[const { Some(WriteKind::long()) }; 2]);
+        }
     }
 }
 
@@ -241,10 +251,11 @@ impl Life {
 
     fn came_to(&mut self, allowed: &[State], found: &Recovered) {
         assert_eq!((&found.damage, found.held), (&None, None), "no damage");
-        let state = allowed.iter().rfind(|state| state.is_in(found));
-        let state = state.unwrap_or_else(|| panic!("{found:#?} is none of {allowed:#?}"));
+        let place = allowed.iter().rposition(|state| state.is_in(found));
+        let place = place.unwrap_or_else(|| panic!("{found:#?} is none of {allowed:#?}"));
         self.is_sealed = false;
-        self.states.push(state.clone());
+        // Those on the way were durable too: what does not fit a segment is synced piece by piece.
+        self.states.extend_from_slice(&allowed[1..=place]);
     }
 
     fn last(&self) -> &State {

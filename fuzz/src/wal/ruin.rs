@@ -1,11 +1,10 @@
 //! A log that something happened to while nobody looked.
 
 use arbitrary::Arbitrary;
-use quorate_core::Write;
-use quorate_core::wal::{Files as _, MemoryFiles, Recovered, Wal, WalError};
+use quorate_core::wal::{Files as _, MemoryFiles, Wal, WalError};
 
 use super::Life;
-use super::state::WriteKind;
+use super::state::{State, WriteKind};
 
 /// One thing that happens to a file.
 #[derive(Debug, Arbitrary)]
@@ -22,8 +21,9 @@ pub(super) enum Ruin {
     Lose { file: u8 },
 }
 
-/// Ruins the log of `life` and reads what is left.
-pub(super) fn examine(life: &Life, ruins: &[Ruin]) {
+/// Ruins the log of `life`, reads what is left and goes on from there by `writes`. Returns whether
+/// it does go on: the log may be refused.
+pub(super) fn examine(life: &mut Life, ruins: &[Ruin], writes: &[Option<WriteKind>]) -> bool {
     let mut files = life.files.clone();
     for ruin in ruins {
         ruin.happen(&mut files);
@@ -34,18 +34,18 @@ pub(super) fn examine(life: &Life, ruins: &[Ruin]) {
         Ok(found) => found,
         Err(WalError::Missing { file } | WalError::Damaged { file, .. }) => {
             assert!(!file.is_empty() && !ruins.is_empty(), "refuses {file}");
-            return;
+            return false;
         }
-        Err(WalError::File { .. }) if is_hidden => return,
+        Err(WalError::File { .. }) if is_hidden => return false,
         Err(error) => panic!("{error}"),
     };
     assert_eq!(wal.files().list(), before, "recovery changes nothing");
     // One ruin cannot take what the log says and all that vouches for it; several may.
     let is_certain = ruins.is_empty() || (ruins.len() == 1 && life.is_sealed);
     let states = &life.states;
-    let mut at = states.iter().filter(|state| state.is_at(&recovered));
-    let known = at.next_back();
-    let known = known.unwrap_or_else(|| panic!("a write that never was: {recovered:#?}"));
+    let place = states.iter().rposition(|state| state.is_at(&recovered));
+    let place = place.unwrap_or_else(|| panic!("a write that never was: {recovered:#?}"));
+    let known = &states[place];
     if is_certain {
         assert_eq!(known.seq, life.last().seq, "the last write is forgotten");
     }
@@ -60,6 +60,7 @@ pub(super) fn examine(life: &Life, ruins: &[Ruin]) {
                 "lost without a word: {recovered:#?}, not {:#?}",
                 life.last(),
             );
+            assert_eq!(recovered.held, known.held, "another debt");
         }
         Some(damage) => {
             assert!(!ruins.is_empty(), "no damage was done: {damage:?}");
@@ -71,42 +72,38 @@ pub(super) fn examine(life: &Life, ruins: &[Ruin]) {
                 Some(held) => assert!(end.index < held, "nothing is to be repaired"),
                 None => assert!(known.is_in(&recovered), "said to be whole: {recovered:#?}"),
             }
+            assert!(recovered.held >= known.held, "a debt is forgotten");
         }
     }
     wal.resume().expect("the rest of the disk is well");
-    go_on(wal, life, &recovered);
+    life.states.truncate(place + 1);
+    life.states.push(State::from(recovered));
+    go_on(wal, life, writes);
+    true
 }
 
 /// What was recovered can be written on to, and nothing that was given up comes back.
-fn go_on(mut wal: Wal<MemoryFiles>, life: &Life, recovered: &Recovered) {
+fn go_on(mut wal: Wal<MemoryFiles>, life: &mut Life, writes: &[Option<WriteKind>]) {
     let files = wal.files_mut();
     for name in files.list().expect("memory") {
         files.set_unreadable(&name, 0..0);
     }
-    let mut expected = recovered.entries.clone();
-    for _ in 0..2 {
-        let mut model = life.last().restarted(wal.last());
-        let Write { entries, .. } = model.write(&WriteKind::long());
-        let mut hard_state = wal.hard_state();
-        hard_state.term = entries[0].id.term.max(hard_state.term);
-        let write = Write {
-            seq: wal.persisted().next(),
-            hard_state,
-            entries,
-            install: None,
+    for kind in writes {
+        let mut next = life.last().clone();
+        let write = match kind {
+            Some(kind) => next.write(kind),
+            None => next.seal(),
         };
         wal.append(&write).expect("there is room");
-        expected.extend_from_slice(&write.entries);
         let again = Wal::recover(wal.into_files(), life.limits);
         let (reopened, found) = again.expect("a log that was just written");
         assert_eq!(found.damage, None);
-        assert_eq!((found.start, &found.entries), (recovered.start, &expected));
-        assert_eq!(
-            (found.hard_state, found.persisted),
-            (write.hard_state, write.seq)
-        );
+        assert_eq!(State::from(found), next);
+        life.states.push(next);
+        life.is_sealed = kind.is_none();
         wal = reopened;
     }
+    life.files = wal.into_files();
 }
 
 impl Ruin {
@@ -135,6 +132,8 @@ impl Ruin {
             Self::Zero { place, bytes, .. } => files.zero(name, range(place, bytes)),
             Self::Hide { place, bytes, .. } => {
                 let range = range(place, bytes);
+                // Gone for good: where it can be read again it is another sector.
+                files.zero(name, range.clone());
                 files.set_unreadable(name, range.start as u64..range.end as u64);
             }
             Self::Cut { bytes, .. } => files.cut(name, usize::from(bytes) % (length + 16)),

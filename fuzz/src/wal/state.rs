@@ -4,15 +4,17 @@ use arbitrary::Arbitrary;
 use quorate_core::raft::{Entry, Payload};
 use quorate_core::store::{Command, Content, Operation, Path, Put, When};
 use quorate_core::wal::Recovered;
-use quorate_core::{ClusterTime, HardState, LogId, NodeId, Write, WriteSeq};
+use quorate_core::{ClusterTime, HardState, Index, LogId, NodeId, Write, WriteSeq};
 
 /// A log in memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
     start: LogId,
     entries: Vec<Entry>,
     hard_state: HardState,
     pub(super) seq: WriteSeq,
+    /// After damage: what it must hold again to be whole.
+    pub(super) held: Option<Index>,
 }
 
 /// How a write goes on from a log.
@@ -70,6 +72,8 @@ impl State {
         }
         self.entries.extend_from_slice(&entries);
         self.hard_state = hard_state;
+        let end = self.last().index;
+        self.held = self.held.filter(|&held| end < held);
         self.written(entries)
     }
 
@@ -120,6 +124,18 @@ impl State {
         }
         let place = self.entries.iter().position(|entry| entry.id == id)?;
         Some(&self.entries[place + 1..])
+    }
+}
+
+impl From<Recovered> for State {
+    fn from(recovered: Recovered) -> Self {
+        Self {
+            start: recovered.start,
+            entries: recovered.entries,
+            hard_state: recovered.hard_state,
+            seq: recovered.persisted,
+            held: recovered.held,
+        }
     }
 }
 
