@@ -302,8 +302,8 @@ impl Disk {
     }
 
     /// D6 to D10: a durable record of the log is no longer what was written, on a disk whose node
-    /// is down. Never the last one before it is sealed: to lose that is to lose what nobody can miss
-    /// (SIMULATION.md §3, the fault atlas). Whether there was one to damage.
+    /// is down. Never the last one before it is sealed: to lose that is to lose what nobody can
+    /// miss (SIMULATION.md §3, the fault atlas). Whether there was one to damage.
     pub fn damage(&mut self, fault: Fault, draw: &mut Draw) -> bool {
         let in_log = |name: &str| {
             let number = name.strip_prefix("wal.");

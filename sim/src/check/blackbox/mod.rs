@@ -44,8 +44,8 @@
 //! where it does not, all orders are searched as if there were no ledger. But it tells which of
 //! hundreds of unanswered writes took place, which no search finds out in time.
 //!
-//! Limits of the search: 2,000,000 steps for each partition, some 200 ms; a limit in real time would
-//! make the verdict depend on the machine. What is undecided then is counted, and is no pass.
+//! Limits of the search: 2,000,000 steps for each partition, some 200 ms; a limit in real time
+//! would make the verdict depend on the machine. What is undecided then is counted, and is no pass.
 
 mod book;
 mod history;
@@ -108,8 +108,8 @@ impl std::fmt::Display for Tally {
     }
 }
 
-/// Looks for an order of all operations, `whole` or partition by partition, that of `changes` first.
-/// Counts in `tally`.
+/// Looks for an order of all operations, `whole` or partition by partition, and tries that of
+/// `changes` first. Counts in `tally`.
 ///
 /// # Errors
 /// L1, L2: there is none in some partition.
