@@ -9,9 +9,9 @@ use std::time::Duration;
 use quorate_core::raft::Payload;
 use quorate_core::store::{
     Action, Append, Audience, ClientRequest, Command, Compare, Content, Delete, Event, NodeState,
-    Operation, Path, Put, Refusal, Scope, Settings, Tree, Value, When,
+    Operation, Path, Publish, Put, Refusal, Scope, Settings, Tree, Value, When,
 };
-use quorate_core::{ClusterTime, Index};
+use quorate_core::{ClusterTime, Index, NodeId};
 
 /// A key or a directory, as a client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +96,8 @@ pub struct Model {
     /// The entry that changed them.
     configured: Index,
     requests: Requests,
+    /// What was made known of each member, and by which entry.
+    members: BTreeMap<NodeId, Vec<(Index, Publish)>>,
 }
 
 impl Model {
@@ -118,6 +120,7 @@ impl Model {
             settings: Settings::default(),
             configured: Index::ZERO,
             requests: Requests::default(),
+            members: BTreeMap::new(),
         }
     }
 
@@ -189,6 +192,14 @@ impl Model {
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What was last made known of each member at `index`.
+    pub fn members(&self, index: Index) -> impl Iterator<Item = &Publish> {
+        self.members.values().filter_map(move |known| {
+            let known = known.iter().rev().find(|(at, _)| *at <= index);
+            known.map(|(_, publish)| publish)
+        })
     }
 
     /// The entry that put them in force.
@@ -297,7 +308,12 @@ impl Model {
                 self.configured = self.applied().next();
                 Ok(Answer::Done)
             }
-            Operation::Publish(_) => Ok(Answer::Done),
+            Operation::Publish(publish) => {
+                let at = self.applied().next();
+                let known = self.members.entry(publish.member).or_default();
+                known.push((at, publish.clone()));
+                Ok(Answer::Done)
+            }
         };
         let answer = answer.unwrap_or_else(|refusal| Answer::Refused(refusal, self.revision()));
         if let Some(client) = &command.client {

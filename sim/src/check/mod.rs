@@ -34,7 +34,7 @@
 //! | E2 | [`state::States::restored`] |
 //! | E3 | [`events::Events`]: `shows`, `ends` |
 //! | E4 | [`state::States::shows`], of a store that was just loaded |
-//! | E5 | [`events::Events::shows`], [`state::States`]: `shows`, `holds` |
+//! | E5 | [`events::Events::shows`], [`state::States`]: `shows`, `holds`, `knows` |
 //! | L1, L2, L4, L7 | [`linearizability::Witness::answers`]; L1, L2 by [`blackbox::judge`], too |
 //! | L3 | [`linearizability::Witness::answers`]; what is answered that nobody asked |
 //! | L5 | [`linearizability::Witness`]: `refuses`, `commits` |

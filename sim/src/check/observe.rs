@@ -184,7 +184,9 @@ impl Checks {
             self.seats[seat].kept = kept;
         }
         let tree = store.get(&root, true).ok();
-        States::holds(seat, shown.applied.index, tree.as_ref(), &root, &self.model)
+        let at = shown.applied.index;
+        States::knows(seat, at, store.members(), &self.model)?;
+        States::holds(seat, at, tree.as_ref(), &root, &self.model)
     }
 
     /// The events that the entries just applied have made.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_core::store::{Settings, SliceInfo, Store, Tree};
-use quorate_core::{ClusterTime, Index, LogId, Revision};
+use quorate_core::store::{Member, Settings, SliceInfo, Store, Tree};
+use quorate_core::{ClusterTime, Index, LogId, NodeId, Revision};
 
 use super::{Verdict, Violation, ensure};
 use crate::ledger::Ledger;
@@ -214,12 +214,32 @@ impl States {
             format!("at index {applied}, n{seat} holds {tree:?} at {path}; the model {expected:?}"),
         ))
     }
+
+    /// `seat` knows these members at `applied`.
+    ///
+    /// # Errors
+    /// E5: the last that was made known of them is something else.
+    pub fn knows(
+        seat: usize,
+        applied: Index,
+        members: &BTreeMap<NodeId, Arc<Member>>,
+        model: &Model,
+    ) -> Verdict {
+        let known = members.iter();
+        let known = known.map(|(node, member)| (*node, &member.name, &member.client_urls));
+        let expected = model.members(applied);
+        let expected = expected.map(|said| (said.member, &said.name, &said.client_urls));
+        ensure(known.eq(expected), "E5", &[seat], || {
+            let expected: Vec<_> = model.members(applied).collect();
+            format!("at index {applied}, n{seat} knows {members:?}; the model {expected:?}")
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use quorate_core::raft::Payload;
-    use quorate_core::store::{NodeState, Path};
+    use quorate_core::store::{Command, NodeState, Operation, Path, Publish};
     use quorate_core::{ChangeId, Term};
 
     use super::super::id_of;
@@ -345,6 +365,36 @@ mod tests {
         assert_eq!(id_of(&due(&kept(6, 6), limits(0, 150, 15))), "W6");
         assert_eq!(due(&kept(11, 6), limits(10, 150, 15)), Ok(()));
         assert_eq!(id_of(&due(&kept(12, 6), limits(10, 150, 15))), "W6");
+    }
+
+    #[test]
+    fn e5_members_unlike_what_they_made_known() {
+        let publish = |name: &str| {
+            let operation = Operation::Publish(Publish {
+                member: NodeId(2),
+                name: name.to_owned(),
+                client_urls: Vec::new(),
+            });
+            let client = None;
+            Payload::Command(Arc::new(Command { client, operation }))
+        };
+        let members = |name: &str| {
+            let member = Member {
+                name: name.to_owned(),
+                client_urls: Vec::new(),
+            };
+            BTreeMap::from([(NodeId(2), Arc::new(member))])
+        };
+        let mut model = model();
+        model.apply(ClusterTime::ZERO, &publish("old"));
+        model.apply(ClusterTime::ZERO, &publish("new"));
+        let knows = |index, members| States::knows(0, Index(index), &members, &model);
+        assert_eq!(knows(1, BTreeMap::new()), Ok(()));
+        assert_eq!(knows(2, members("old")), Ok(()));
+        assert_eq!(knows(3, members("new")), Ok(()));
+        assert_eq!(id_of(&knows(3, members("old"))), "E5");
+        assert_eq!(id_of(&knows(3, BTreeMap::new())), "E5");
+        assert_eq!(id_of(&knows(1, members("old"))), "E5");
     }
 
     #[test]
