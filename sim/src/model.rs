@@ -95,6 +95,8 @@ pub struct Model {
     settings: Settings,
     /// The entry that changed them.
     configured: Index,
+    /// The oldest event to be kept after each entry, as far as their number decides.
+    counted: Vec<u64>,
     requests: Requests,
     /// What was made known of each member, and by which entry.
     members: BTreeMap<NodeId, Vec<(Index, Publish)>>,
@@ -119,6 +121,7 @@ impl Model {
             clock: ClusterTime::ZERO,
             settings: Settings::default(),
             configured: Index::ZERO,
+            counted: vec![0],
             requests: Requests::default(),
             members: BTreeMap::new(),
         }
@@ -142,6 +145,13 @@ impl Model {
             Payload::Command(command) => Some(self.command(command)),
         };
         self.requests.forget(stamp, &self.settings);
+        // What was dropped does not come back when more may be kept.
+        let before = self.counted.last().copied().unwrap_or_default();
+        let by_count = match self.settings.history_events {
+            0 => 0,
+            most => (self.revision() + 1).saturating_sub(most),
+        };
+        self.counted.push(before.max(by_count));
         self.answers.push(answer);
     }
 
@@ -200,6 +210,13 @@ impl Model {
             let known = known.iter().rev().find(|(at, _)| *at <= index);
             known.map(|(_, publish)| publish)
         })
+    }
+
+    /// The oldest event to be kept at `index`, as far as their number decides.
+    #[must_use]
+    pub fn counted(&self, index: Index) -> Option<u64> {
+        let place = usize::try_from(index.0).ok()?;
+        self.counted.get(place).copied()
     }
 
     /// The entry that put them in force.

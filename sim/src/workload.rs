@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quorate_core::store::{
     Append, ClientRequest, Command, Compare, Consistency, Content, Delete, Filter, Operation, Path,
-    Publish, Put, Query, Scope, Value, When,
+    Publish, Put, Query, Scope, Settings, Value, When,
 };
 use quorate_core::{NodeId, Revision};
 use serde::{Deserialize, Serialize};
@@ -216,8 +216,9 @@ impl Wish {
 
     /// Makes a rarer form of it, now and then: at the root, on both conditions of a comparison, a
     /// refresh that creates or compares; or what no honest client says, that it has the answer to
-    /// what it asks; or a word of a member about itself, under a `name` of its own.
-    pub fn vary(&mut self, memory: &Memory, name: &str, draw: &mut Draw) {
+    /// what it asks; or a word of a member about itself, under a `name` of its own; or limits unlike
+    /// the `settings` that the run began with.
+    pub fn vary(&mut self, memory: &Memory, name: &str, settings: &Settings, draw: &mut Draw) {
         let at_root = draw.one_in(40);
         let command = match self {
             Self::Write(command) => Arc::make_mut(command),
@@ -241,6 +242,18 @@ impl Wish {
                 member: NodeId(1 + draw.below(3)),
                 name: name.to_owned(),
                 client_urls: vec![format!("https://{name}")],
+            });
+        }
+        if draw.one_in(100) {
+            let history_events = match draw.percent(50) {
+                true => settings.history_events,
+                false => draw.between(0, 200),
+            };
+            command.operation = Operation::Configure(Settings {
+                history_events,
+                history_bytes: settings.history_bytes + draw.below(10_000),
+                requests_max: settings.requests_max + draw.below(3),
+                ..settings.clone()
             });
         }
         match &mut command.operation {
