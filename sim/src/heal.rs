@@ -401,6 +401,12 @@ impl World {
             return Ok(());
         };
         let to = (leader + 1 + draw.place(self.nodes.len() - 1)) % self.nodes.len();
+        // Who lost some of its log may not lead before it is as long as it was.
+        let process = self.nodes[to].process();
+        if process.is_none_or(|process| process.replica.raft().repairing().is_some()) {
+            self.finish();
+            return Ok(());
+        }
         self.advance(heal, Stage::HandOver((term, to)));
         let to = self.nodes[to].id;
         self.input(leader, Input::Transfer { to })
