@@ -191,6 +191,8 @@ impl Client {
         if apart.percent(dials.scale(Fault::K8, 20)) {
             wish.swell(apart.place(4_000));
         }
+        let name = format!("{client}.{number}");
+        wish.vary(&self.memory, &name, &options.settings, &mut apart);
         let (mut seat, mut pace) = (self.favourite, (1_000, Duration::ZERO));
         match &wish {
             Wish::Watch { .. } => {

@@ -6,10 +6,11 @@ use quorate_core::raft::Raft;
 use quorate_core::store::{
     Command, Consistency, Content, Operation, Path, Put, Query, Value, When,
 };
-use quorate_core::{Revision, Term};
+use quorate_core::{Input, Revision, Term};
 
 use crate::check::bounds::Quiet;
 use crate::check::linearizability::Asked;
+use crate::check::liveness::Leader;
 use crate::check::ttl::Working;
 use crate::check::{Verdict, liveness};
 use crate::clock::Time;
@@ -60,12 +61,19 @@ enum Stage {
     Bridge,
     /// The others are healed, too.
     Rest,
+    /// The leader was asked to hand over to this one, in its term.
+    HandOver(Leader),
 }
 
 impl Heal {
     /// Whether what was sent then was sent in chaos.
     pub(crate) fn is_late(&self, sent: Time) -> bool {
         sent < self.begun
+    }
+
+    /// Whether the leader was asked to hand over, and everybody is well.
+    pub(crate) fn hands_over(&self) -> bool {
+        matches!(self.stage, Stage::HandOver(_))
     }
 }
 
@@ -198,6 +206,7 @@ impl World {
             Stage::Settle => self.settle(&mut heal, waited),
             Stage::Bridge => self.bridge(&mut heal, waited),
             Stage::Rest => self.rest(&mut heal, waited),
+            Stage::HandOver(asked) => self.hand_over(&heal, asked, waited),
         };
         self.heal = Some(heal);
         self.queue.push(self.now + unit / 4, Event::Tick);
@@ -371,8 +380,8 @@ impl World {
         self.end(heal)
     }
 
-    /// V5, V6, and a last look at everything.
-    fn end(&mut self, heal: &Heal) -> Verdict {
+    /// V5, V6, and a last look at everything. Then, now and then, a transfer.
+    fn end(&mut self, heal: &mut Heal) -> Verdict {
         let all: Vec<usize> = (0..self.nodes.len()).collect();
         liveness::answered(self.still_waits(&all))?;
         if self.checks.are_on() {
@@ -385,9 +394,37 @@ impl World {
             }
         }
         self.nothing_overdue(heal)?;
+        let mut draw = self.seed.draw(Purpose::Heal, 0, 2);
+        let wanted = self.nodes.len() > 1 && draw.percent(50);
+        let Some((term, leader)) = self.leader_of(&all).filter(|_| wanted) else {
+            self.finish();
+            return Ok(());
+        };
+        let to = (leader + 1 + draw.place(self.nodes.len() - 1)) % self.nodes.len();
+        // Who lost some of its log may not lead before it is as long as it was.
+        let process = self.nodes[to].process();
+        if process.is_none_or(|process| process.replica.raft().repairing().is_some()) {
+            self.finish();
+            return Ok(());
+        }
+        self.advance(heal, Stage::HandOver((term, to)));
+        let to = self.nodes[to].id;
+        self.input(leader, Input::Transfer { to })
+    }
+
+    /// M8: the leader was `asked` to hand over.
+    fn hand_over(&mut self, heal: &Heal, asked: Leader, waited: Duration) -> Verdict {
+        let leads = self.leader_of(&heal.core);
+        let unit = self.options.unit();
+        if liveness::handed_over(&heal.core, asked, leads, waited, unit)? {
+            self.finish();
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) {
         self.marking.ends();
         self.finished = true;
-        Ok(())
     }
 
     fn nothing_overdue(&self, heal: &Heal) -> Verdict {

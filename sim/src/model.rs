@@ -9,9 +9,9 @@ use std::time::Duration;
 use quorate_core::raft::Payload;
 use quorate_core::store::{
     Action, Append, Audience, ClientRequest, Command, Compare, Content, Delete, Event, NodeState,
-    Operation, Path, Put, Refusal, Scope, Settings, Tree, Value, When,
+    Operation, Path, Publish, Put, Refusal, Scope, Settings, Tree, Value, When,
 };
-use quorate_core::{ClusterTime, Index};
+use quorate_core::{ClusterTime, Index, NodeId};
 
 /// A key or a directory, as a client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +95,11 @@ pub struct Model {
     settings: Settings,
     /// The entry that changed them.
     configured: Index,
+    /// The oldest event to be kept after each entry, as far as their number decides.
+    counted: Vec<u64>,
     requests: Requests,
+    /// What was made known of each member, and by which entry.
+    members: BTreeMap<NodeId, Vec<(Index, Publish)>>,
 }
 
 impl Model {
@@ -117,7 +121,9 @@ impl Model {
             clock: ClusterTime::ZERO,
             settings: Settings::default(),
             configured: Index::ZERO,
+            counted: vec![0],
             requests: Requests::default(),
+            members: BTreeMap::new(),
         }
     }
 
@@ -139,6 +145,13 @@ impl Model {
             Payload::Command(command) => Some(self.command(command)),
         };
         self.requests.forget(stamp, &self.settings);
+        // What was dropped does not come back when more may be kept.
+        let before = self.counted.last().copied().unwrap_or_default();
+        let by_count = match self.settings.history_events {
+            0 => 0,
+            most => (self.revision() + 1).saturating_sub(most),
+        };
+        self.counted.push(before.max(by_count));
         self.answers.push(answer);
     }
 
@@ -189,6 +202,21 @@ impl Model {
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What was last made known of each member at `index`.
+    pub fn members(&self, index: Index) -> impl Iterator<Item = &Publish> {
+        self.members.values().filter_map(move |known| {
+            let known = known.iter().rev().find(|(at, _)| *at <= index);
+            known.map(|(_, publish)| publish)
+        })
+    }
+
+    /// The oldest event to be kept at `index`, as far as their number decides.
+    #[must_use]
+    pub fn counted(&self, index: Index) -> Option<u64> {
+        let place = usize::try_from(index.0).ok()?;
+        self.counted.get(place).copied()
     }
 
     /// The entry that put them in force.
@@ -297,7 +325,12 @@ impl Model {
                 self.configured = self.applied().next();
                 Ok(Answer::Done)
             }
-            Operation::Publish(_) => Ok(Answer::Done),
+            Operation::Publish(publish) => {
+                let at = self.applied().next();
+                let known = self.members.entry(publish.member).or_default();
+                known.push((at, publish.clone()));
+                Ok(Answer::Done)
+            }
         };
         let answer = answer.unwrap_or_else(|refusal| Answer::Refused(refusal, self.revision()));
         if let Some(client) = &command.client {

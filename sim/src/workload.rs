@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_core::Revision;
 use quorate_core::store::{
     Append, ClientRequest, Command, Compare, Consistency, Content, Delete, Filter, Operation, Path,
-    Put, Query, Scope, Value, When,
+    Publish, Put, Query, Scope, Settings, Value, When,
 };
+use quorate_core::{NodeId, Revision};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::nanos;
@@ -214,6 +214,80 @@ impl Wish {
         }
     }
 
+    /// Makes a rarer form of it, now and then: at the root, on both conditions of a comparison, a
+    /// refresh that creates or compares; or what no honest client says, that it has the answer to
+    /// what it asks; or a word of a member about itself, under a `name` of its own; or limits unlike
+    /// the `settings` that the run began with.
+    pub fn vary(&mut self, memory: &Memory, name: &str, settings: &Settings, draw: &mut Draw) {
+        let at_root = draw.one_in(40);
+        let command = match self {
+            Self::Write(command) => Arc::make_mut(command),
+            Self::Read(query) => {
+                if at_root {
+                    query.path = Path::root();
+                }
+                return;
+            }
+            Self::Watch { .. } => return,
+        };
+        if let Some(ClientRequest::Numbered {
+            sequence, acked, ..
+        }) = &mut command.client
+            && draw.one_in(20)
+        {
+            *acked = *sequence + draw.below(3);
+        }
+        if draw.one_in(60) {
+            command.operation = Operation::Publish(Publish {
+                member: NodeId(1 + draw.below(3)),
+                name: name.to_owned(),
+                client_urls: vec![format!("https://{name}")],
+            });
+        }
+        if draw.one_in(100) {
+            let history_events = match draw.percent(50) {
+                true => settings.history_events,
+                false => draw.between(0, 200),
+            };
+            command.operation = Operation::Configure(Settings {
+                history_events,
+                history_bytes: settings.history_bytes + draw.below(10_000),
+                requests_max: settings.requests_max + draw.below(3),
+                ..settings.clone()
+            });
+        }
+        match &mut command.operation {
+            Operation::Put(put) => {
+                if put.content == Content::Kept && draw.one_in(3) {
+                    put.when = match draw.percent(50) {
+                        true => When::Missing,
+                        false => When::Matches(memory.compare(&put.path)),
+                    };
+                }
+                if let When::Matches(compare) = &mut put.when {
+                    memory.complete(&put.path, compare, draw);
+                }
+                if at_root {
+                    put.path = Path::root();
+                }
+            }
+            Operation::Append(append) => {
+                if at_root {
+                    append.directory = Path::root();
+                }
+            }
+            Operation::Delete(delete) => {
+                if let Scope::Matches(compare) = &mut delete.scope {
+                    memory.complete(&delete.path, compare, draw);
+                }
+                if at_root {
+                    delete.path = Path::root();
+                }
+            }
+            Operation::Configure(_) | Operation::Publish(_) => {}
+        }
+    }
+
     /// K8: whether it writes such a value.
     #[must_use]
     pub fn is_large(&self) -> bool {
@@ -251,6 +325,26 @@ impl Memory {
     /// Remembers a key.
     pub fn saw(&mut self, path: &Path, value: &Value, modified: Revision) {
         self.seen.insert(path.clone(), (value.clone(), modified));
+    }
+
+    /// The value that was last seen at `path`, or one that nobody writes.
+    fn compare(&self, path: &Path) -> Compare {
+        let seen = self.seen.get(path);
+        Compare {
+            value: Some(seen.map_or_else(|| "nobody".into(), |(value, _)| value.clone())),
+            modified: None,
+        }
+    }
+
+    /// Adds the condition that is not given, of a key that was seen: one of the two may be right
+    /// and the other not.
+    fn complete(&self, path: &Path, compare: &mut Compare, draw: &mut Draw) {
+        if let Some((value, modified)) = self.seen.get(path)
+            && draw.one_in(3)
+        {
+            compare.value.get_or_insert_with(|| value.clone());
+            compare.modified.get_or_insert(*modified);
+        }
     }
 }
 

@@ -237,6 +237,22 @@ impl Durability {
             format!("n{seat} acknowledges {id:?} through {through}; its disk ends at {last}")
         })
     }
+
+    /// `seat`, whose log ends at `last`, asks `to` to take the lead.
+    ///
+    /// # Errors
+    /// M8: that one lacks some of the log, and had not acknowledged it before damage took it. It
+    /// could depose the leader and not be elected.
+    pub fn hands_over(&self, seat: usize, to: usize, last: LogId) -> Verdict {
+        let image = &self.images[to];
+        let holds = image.holds(last) || image.owes.is_some();
+        ensure(holds, "M8", &[seat, to], || {
+            let has = image.last();
+            format!(
+                "n{seat} hands a log that ends at {last} over to n{to}, whose disk ends at {has}"
+            )
+        })
+    }
 }
 
 /// After a power cut: whoever a majority of the recovered logs could elect must hold all that was
@@ -330,6 +346,14 @@ mod tests {
             id_of(&disks.acknowledges(0, Index(1), Some(id(1, 1)))),
             "R10"
         );
+    }
+
+    #[test]
+    fn m8_handed_over_to_one_that_lags() {
+        let disks = disks(&[&[id(1, 1), id(1, 2)], &[id(1, 1)], &[id(1, 1), id(1, 2)]]);
+        assert_eq!(disks.hands_over(0, 2, id(1, 2)), Ok(()));
+        assert_eq!(disks.hands_over(0, 1, id(1, 1)), Ok(()));
+        assert_eq!(id_of(&disks.hands_over(0, 1, id(1, 2))), "M8");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use quorate_core::{Index, Term, WatchId};
 
-use super::{Verdict, ensure};
+use super::{Verdict, Violation, ensure};
 
 /// Who leads, and in which term.
 pub type Leader = (Term, usize);
@@ -156,6 +156,29 @@ pub fn told(behind: Option<(WatchId, usize)>) -> Verdict {
     })
 }
 
+/// A leader was `asked`, in a term, to hand over to a member that lacks nothing; `waited` later it
+/// is known who leads. Whether that is done.
+///
+/// # Errors
+/// M8: it took longer than 3 E, or another one leads, or in a later term than the next.
+pub fn handed_over(
+    nodes: &[usize],
+    asked: Leader,
+    leads: Option<Leader>,
+    waited: Duration,
+    unit: Duration,
+) -> Result<bool, Violation> {
+    let (term, to) = asked;
+    if leads == Some((term.next(), to)) {
+        return Ok(true);
+    }
+    let is_open = leads.is_none_or(|(now, _)| now == term) && waited <= unit * 3;
+    ensure(is_open, "M8", nodes, || {
+        format!("in term {term} the lead was to go to n{to}; after {waited:?} it is {leads:?}")
+    })?;
+    Ok(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::id_of;
@@ -228,6 +251,20 @@ mod tests {
     fn v6_a_watch_that_is_behind() {
         assert_eq!(told(None), Ok(()));
         assert_eq!(id_of(&told(Some((WatchId(4), 1)))), "V6");
+    }
+
+    #[test]
+    fn m8_a_lead_that_is_not_handed_over() {
+        let asked = (Term(3), 2);
+        let at = |leads, waited| handed_over(&CORE, asked, leads, seconds(waited), UNIT);
+        assert_eq!(at(Some((Term(4), 2)), 4), Ok(true));
+        assert_eq!(at(Some((Term(3), 0)), 3), Ok(false));
+        assert_eq!(at(None, 3), Ok(false));
+        let id = |leads, waited| at(leads, waited).map_err(|violation| id_of(&Err(violation)));
+        assert_eq!(id(Some((Term(3), 0)), 4), Err("M8"));
+        assert_eq!(id(None, 4), Err("M8"));
+        assert_eq!(id(Some((Term(4), 0)), 1), Err("M8"), "another");
+        assert_eq!(id(Some((Term(5), 2)), 1), Err("M8"), "not at once");
     }
 
     #[test]

@@ -34,7 +34,7 @@
 //! | E2 | [`state::States::restored`] |
 //! | E3 | [`events::Events`]: `shows`, `ends` |
 //! | E4 | [`state::States::shows`], of a store that was just loaded |
-//! | E5 | [`events::Events::shows`], [`state::States`]: `shows`, `holds` |
+//! | E5 | [`events::Events::shows`], [`state::States`]: `shows`, `holds`, `knows` |
 //! | L1, L2, L4, L7 | [`linearizability::Witness::answers`]; L1, L2 by [`blackbox::judge`], too |
 //! | L3 | [`linearizability::Witness::answers`]; what is answered that nobody asked |
 //! | L5 | [`linearizability::Witness`]: `refuses`, `commits` |
@@ -71,6 +71,7 @@
 //! | V7 | not yet: no run changes the configuration |
 //! | V8 | [`leadership`]: `deposed`, `stalled` |
 //! | V9 | [`liveness`]: `converged`, `repaired` |
+//! | M8 | [`durability::Durability::hands_over`], of each transfer; [`liveness::handed_over`], of one that is asked for when all is well |
 
 pub mod blackbox;
 pub mod bounds;
@@ -532,6 +533,17 @@ impl Checks {
             | MessageBody::ReadIndexReply { .. } => {}
         }
         self.election.promises(seat, message.term, durable.term)
+    }
+
+    /// `seat`, whose log ends at `last`, asks `to` to take the lead.
+    ///
+    /// # Errors
+    /// M8.
+    pub fn hands_over(&self, seat: usize, to: usize, last: LogId) -> Verdict {
+        if !self.on {
+            return Ok(());
+        }
+        self.durability.hands_over(seat, to, last)
     }
 
     /// Nodes were recovered from forks of all disks.

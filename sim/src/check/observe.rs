@@ -177,14 +177,22 @@ impl Checks {
         if shown.applied.index.0 < self.seats[seat].deep + DEEP_EVERY && !loaded {
             return Ok(());
         }
-        self.seats[seat].deep = shown.applied.index.0;
-        if shown.applied.index >= self.model.configured() {
+        let before = std::mem::replace(&mut self.seats[seat].deep, shown.applied.index.0);
+        if shown.applied.index >= configured
+            && let Some(by_count) = self.model.counted(shown.applied.index)
+        {
+            if before < configured.0 {
+                // What other limits dropped since tells nothing of these.
+                self.seats[seat].kept = Kept::default();
+            }
             let kept = Kept::of(store);
-            kept.is_due(seat, &self.seats[seat].kept, self.model.settings())?;
+            kept.is_due(seat, &self.seats[seat].kept, settings, by_count)?;
             self.seats[seat].kept = kept;
         }
         let tree = store.get(&root, true).ok();
-        States::holds(seat, shown.applied.index, tree.as_ref(), &root, &self.model)
+        let at = shown.applied.index;
+        States::knows(seat, at, store.members(), &self.model)?;
+        States::holds(seat, at, tree.as_ref(), &root, &self.model)
     }
 
     /// The events that the entries just applied have made.

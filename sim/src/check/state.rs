@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_core::store::{Settings, SliceInfo, Store, Tree};
-use quorate_core::{ClusterTime, Index, LogId, Revision};
+use quorate_core::store::{Member, Settings, SliceInfo, Store, Tree};
+use quorate_core::{ClusterTime, Index, LogId, NodeId, Revision};
 
 use super::{Verdict, Violation, ensure};
 use crate::ledger::Ledger;
@@ -79,15 +79,12 @@ impl Kept {
         }
     }
 
-    /// `seat` keeps as much history as `limits` say, and no more, when it kept `before` earlier.
+    /// `seat` keeps as much history as `limits` say, and no more, when it kept `before` earlier,
+    /// within the same limits. By their number, now and earlier, events from `by_count` on are kept.
     ///
     /// # Errors
     /// W6: something is kept beyond its time, or was dropped before it.
-    pub fn is_due(&self, seat: usize, before: &Self, limits: &Settings) -> Verdict {
-        let by_count = match limits.history_events {
-            0 => 0,
-            most => (self.revision.0 + 1).saturating_sub(most),
-        };
+    pub fn is_due(&self, seat: usize, before: &Self, limits: &Settings, by_count: u64) -> Verdict {
         let too_old = |slice: &SliceInfo| self.clock.since(slice.at) > limits.history_age;
         let wrong = |what: &str| {
             let (oldest, first) = (self.oldest, self.slices.first());
@@ -214,12 +211,32 @@ impl States {
             format!("at index {applied}, n{seat} holds {tree:?} at {path}; the model {expected:?}"),
         ))
     }
+
+    /// `seat` knows these members at `applied`.
+    ///
+    /// # Errors
+    /// E5: the last that was made known of them is something else.
+    pub fn knows(
+        seat: usize,
+        applied: Index,
+        members: &BTreeMap<NodeId, Arc<Member>>,
+        model: &Model,
+    ) -> Verdict {
+        let known = members.iter();
+        let known = known.map(|(node, member)| (*node, &member.name, &member.client_urls));
+        let expected = model.members(applied);
+        let expected = expected.map(|said| (said.member, &said.name, &said.client_urls));
+        ensure(known.eq(expected), "E5", &[seat], || {
+            let expected: Vec<_> = model.members(applied).collect();
+            format!("at index {applied}, n{seat} knows {members:?}; the model {expected:?}")
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use quorate_core::raft::Payload;
-    use quorate_core::store::{NodeState, Path};
+    use quorate_core::store::{Append, Command, NodeState, Operation, Path, Publish};
     use quorate_core::{ChangeId, Term};
 
     use super::super::id_of;
@@ -329,14 +346,19 @@ mod tests {
                 vec![slice(6, 15)]
             },
         };
-        let limits = |events, bytes, age| Settings {
-            history_events: events,
-            history_bytes: bytes,
-            history_age: std::time::Duration::from_nanos(age),
-            ..Settings::default()
+        let limits = |events: u64, bytes, age| {
+            let limits = Settings {
+                history_events: events,
+                history_bytes: bytes,
+                history_age: std::time::Duration::from_nanos(age),
+                ..Settings::default()
+            };
+            (limits, if events == 0 { 0 } else { 21 - events })
         };
         let before = kept(1, 1);
-        let due = |now: &Kept, limits| now.is_due(0, &before, &limits);
+        let due = |now: &Kept, (limits, by_count): (Settings, u64)| {
+            now.is_due(0, &before, &limits, by_count)
+        };
         assert_eq!(due(&kept(1, 1), limits(0, 150, 15)), Ok(()));
         assert_eq!(id_of(&due(&kept(1, 1), limits(0, 149, 15))), "W6");
         assert_eq!(id_of(&due(&kept(1, 1), limits(0, 150, 14))), "W6");
@@ -345,6 +367,64 @@ mod tests {
         assert_eq!(id_of(&due(&kept(6, 6), limits(0, 150, 15))), "W6");
         assert_eq!(due(&kept(11, 6), limits(10, 150, 15)), Ok(()));
         assert_eq!(id_of(&due(&kept(12, 6), limits(10, 150, 15))), "W6");
+    }
+
+    #[test]
+    fn w6_what_was_dropped_by_number_does_not_come_back() {
+        let configure = |history_events| {
+            let operation = Operation::Configure(Settings {
+                history_events,
+                ..Settings::default()
+            });
+            let client = None;
+            Payload::Command(Arc::new(Command { client, operation }))
+        };
+        let mut model = model();
+        model.apply(ClusterTime::ZERO, &configure(1));
+        for name in [b"a", b"b", b"c"] {
+            let operation = Operation::Append(Append {
+                directory: Path::root().child(name),
+                value: None,
+                ttl: None,
+            });
+            let client = None;
+            let command = Arc::new(Command { client, operation });
+            model.apply(ClusterTime::ZERO, &Payload::Command(command));
+        }
+        model.apply(ClusterTime::ZERO, &configure(2));
+        let counted = |index| model.counted(Index(index));
+        assert_eq!([3, 4, 5, 6].map(counted), [1, 2, 3, 3].map(Some));
+        assert_eq!(counted(7), None);
+    }
+
+    #[test]
+    fn e5_members_unlike_what_they_made_known() {
+        let publish = |name: &str| {
+            let operation = Operation::Publish(Publish {
+                member: NodeId(2),
+                name: name.to_owned(),
+                client_urls: Vec::new(),
+            });
+            let client = None;
+            Payload::Command(Arc::new(Command { client, operation }))
+        };
+        let members = |name: &str| {
+            let member = Member {
+                name: name.to_owned(),
+                client_urls: Vec::new(),
+            };
+            BTreeMap::from([(NodeId(2), Arc::new(member))])
+        };
+        let mut model = model();
+        model.apply(ClusterTime::ZERO, &publish("old"));
+        model.apply(ClusterTime::ZERO, &publish("new"));
+        let knows = |index, members| States::knows(0, Index(index), &members, &model);
+        assert_eq!(knows(1, BTreeMap::new()), Ok(()));
+        assert_eq!(knows(2, members("old")), Ok(()));
+        assert_eq!(knows(3, members("new")), Ok(()));
+        assert_eq!(id_of(&knows(3, members("old"))), "E5");
+        assert_eq!(id_of(&knows(3, BTreeMap::new())), "E5");
+        assert_eq!(id_of(&knows(1, members("old"))), "E5");
     }
 
     #[test]

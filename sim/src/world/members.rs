@@ -39,7 +39,8 @@ impl World {
             return Ok(());
         }
         // M8: what was asked for in chaos deposes nobody afterwards.
-        if self.heal.is_some() && kind == TIMEOUT_NOW {
+        let is_over = self.heal.as_ref().is_some_and(|heal| !heal.hands_over());
+        if is_over && kind == TIMEOUT_NOW {
             return Ok(());
         }
         let message = match decode_message(packet) {
@@ -224,11 +225,19 @@ impl World {
                 self.kick_log(seat)
             }
             Output::Send { to, message } => {
-                if let Some(process) = self.nodes[seat].process_mut() {
-                    if let MessageBody::ReadIndex { nonce, .. } = message.body {
-                        process.nonce = nonce;
-                    }
+                if let Some(process) = self.nodes[seat].process_mut()
+                    && let MessageBody::ReadIndex { nonce, .. } = message.body
+                {
+                    process.nonce = nonce;
+                }
+                if let Some(process) = self.nodes[seat].process() {
                     self.scene.leaves(seat, to, &message);
+                    if matches!(message.body, MessageBody::TimeoutNow) {
+                        let last = process.replica.raft().last();
+                        if let Some(to) = self.nodes.iter().position(|node| node.id == to) {
+                            self.checks.hands_over(seat, to, last)?;
+                        }
+                    }
                     self.checks.sends(seat, to, &process.replica, &message)?;
                 }
                 let bytes = encode_message(&message);
