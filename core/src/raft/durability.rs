@@ -5,6 +5,7 @@
 //! entries that were overwritten meanwhile.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use crate::ids::{Index, LogId, NodeId, Term, WriteSeq};
 use crate::output::{HardState, Write};
@@ -128,11 +129,28 @@ impl Durability {
 
     /// Keeps a message until the hard state it speaks for is on disk.
     pub(super) fn hold(&mut self, to: NodeId, term: Term, body: MessageBody) {
+        if let MessageBody::ProposeRefused { tickets } = &body
+            && let Some(waiting) = self.refusal(to, term)
+        {
+            waiting.extend(tickets);
+            return;
+        }
         let message = (to, term, body);
         // An equal one already waiting says it all, so the queue is bounded by what can be said.
         if !self.messages.contains(&message) {
             self.messages.push_back(message);
         }
+    }
+
+    /// The tickets that a peer is to be told are refused, where that waits already: each of its
+    /// messages may bring more.
+    fn refusal(&mut self, to: NodeId, term: Term) -> Option<&mut Vec<u64>> {
+        self.messages.iter_mut().find_map(|(peer, at, body)| {
+            let MessageBody::ProposeRefused { tickets } = body else {
+                return None;
+            };
+            (*peer == to && *at == term).then_some(tickets)
+        })
     }
 
     /// The term moved on: what waits would speak for another one.
@@ -252,6 +270,22 @@ mod tests {
         disk.complete(WriteSeq(1));
         assert_eq!(disk.release(state(2)), Some((NodeId(2), Term(2), answer)));
         assert_eq!(disk.release(state(2)), None, "said once");
+    }
+
+    #[test]
+    fn however_much_is_refused_waits_as_one_message_for_each_peer() {
+        let mut disk = Durability::new(WriteSeq(0), state(1), Index(0));
+        let refused = |tickets: &[u64]| MessageBody::ProposeRefused {
+            tickets: tickets.to_vec(),
+        };
+        for (peer, tickets) in [(2, [1, 2]), (3, [1, 5]), (2, [3, 4])] {
+            disk.hold(NodeId(peer), Term(1), refused(&tickets));
+        }
+        assert_eq!(disk.held(), 2);
+        let first = (NodeId(2), Term(1), refused(&[1, 2, 3, 4]));
+        assert_eq!(disk.release(state(1)), Some(first));
+        let second = (NodeId(3), Term(1), refused(&[1, 5]));
+        assert_eq!(disk.release(state(1)), Some(second));
     }
 
     #[test]
