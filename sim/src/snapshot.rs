@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::disk::SimFiles;
 use crate::rng::Draw;
-use crate::tables::{Rows, Tables, read_slice};
+use crate::tables::{Rows, SLICE_PART, Tables, read_slice};
 
 /// The least that goes into one frame, if there is as much.
 const FRAME_BYTES: usize = 2_048;
@@ -115,11 +115,10 @@ impl Parcel {
                 continue;
             }
             // In one piece: a checkpoint may be about to list a slice of that name.
-            let part = "slice.part";
-            disk.allocate(part, bytes.len() as u64)?;
-            disk.write_at(part, 0, bytes)?;
-            disk.sync(part)?;
-            disk.rename(part, name)?;
+            disk.allocate(SLICE_PART, bytes.len() as u64)?;
+            disk.write_at(SLICE_PART, 0, bytes)?;
+            disk.sync(SLICE_PART)?;
+            disk.rename(SLICE_PART, name)?;
         }
         disk.sync_dir()
     }

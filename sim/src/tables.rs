@@ -69,7 +69,10 @@ pub fn read_slice(files: &SimFiles, id: SliceId) -> Result<SliceEvents, HistoryL
     Ok(events.into())
 }
 
-/// Unlinks the slices that are not in `kept`.
+/// A slice that came in a snapshot, while it is written.
+pub const SLICE_PART: &str = "slice.part";
+
+/// Unlinks the slices that are not in `kept`, and what a crash left of one.
 ///
 /// # Errors
 /// A disk that failed.
@@ -79,7 +82,8 @@ pub fn remove_slices(
 ) -> Result<(), quorate_core::wal::FileError> {
     let mut removed = false;
     for name in files.list()? {
-        if slice::id_of(&name).is_some_and(|id| !kept.contains(&id)) {
+        let is_stray = slice::id_of(&name).is_some_and(|id| !kept.contains(&id));
+        if is_stray || name == SLICE_PART {
             files.remove(&name)?;
             removed = true;
         }
