@@ -216,8 +216,8 @@ impl Wish {
 
     /// Makes a rarer form of it, now and then: at the root, on both conditions of a comparison, a
     /// refresh that creates or compares; or what no honest client says, that it has the answer to
-    /// what it asks; or a word of a member about itself, under a `name` of its own; or limits unlike
-    /// the `settings` that the run began with.
+    /// what it asks; or a word of a member about itself, under a `name` of its own; or limits
+    /// unlike the `settings` that the run began with.
     pub fn vary(&mut self, memory: &Memory, name: &str, settings: &Settings, draw: &mut Draw) {
         let at_root = draw.one_in(40);
         let command = match self {

@@ -71,7 +71,7 @@
 //! | V7 | not yet: no run changes the configuration |
 //! | V8 | [`leadership`]: `deposed`, `stalled` |
 //! | V9 | [`liveness`]: `converged`, `repaired` |
-//! | M8 | [`durability::Durability::hands_over`], of each transfer; [`liveness::handed_over`], of one that is asked for when all is well |
+//! | M8 | [`durability::Durability::hands_over`]; [`liveness::handed_over`], when all is well |
 
 pub mod blackbox;
 pub mod bounds;

@@ -80,7 +80,8 @@ impl Kept {
     }
 
     /// `seat` keeps as much history as `limits` say, and no more, when it kept `before` earlier,
-    /// within the same limits. By their number, now and earlier, events from `by_count` on are kept.
+    /// within the same limits. By their number, now and earlier, events from `by_count` on are
+    /// kept.
     ///
     /// # Errors
     /// W6: something is kept beyond its time, or was dropped before it.
