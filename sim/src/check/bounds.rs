@@ -161,10 +161,10 @@ impl Written {
     ///
     /// # Errors
     /// B2: more than what was written since the first entry that is needed, twice, since the end of
-    /// a segment may stay empty; and the one before it, the one that stands ready, and the one
-    /// being written.
+    /// a segment may stay empty; and the one before it, the one that stands ready, the one being
+    /// written, and two that damage left on the way.
     pub fn holds(&self, seat: usize, bytes: u64, segment: u64) -> Verdict {
-        let most = 2 * self.bytes + 4 * segment.max(self.longest);
+        let most = 2 * self.bytes + 6 * segment.max(self.longest);
         ensure(bytes <= most || self.is_behind, "B2", &[seat], || {
             let written = self.bytes;
             format!("n{seat} has {bytes} bytes of log on disk; it needs what was {written} bytes")
@@ -382,11 +382,11 @@ mod tests {
         }
         let (one, segment) = (RECORD_BYTES + 64, 1_000);
         let holds = |written: &Written, bytes| written.holds(0, bytes, segment);
-        let most = 2 * (8_000 + 4 * one) + 4 * segment;
+        let most = 2 * (8_000 + 4 * one) + 6 * segment;
         assert_eq!(holds(&written, most), Ok(()));
         assert_eq!(id_of(&holds(&written, most + 1)), "B2");
         written.trims(Index(8), false);
-        let most = 2 * 2 * one + 4 * segment;
+        let most = 2 * 2 * one + 6 * segment;
         assert_eq!(holds(&written, most), Ok(()));
         assert_eq!(id_of(&holds(&written, most + 1)), "B2");
         written.trims(Index(9), true);
@@ -398,7 +398,7 @@ mod tests {
         };
         written.trims(Index(9), false);
         written.adds(&installs);
-        assert_eq!(id_of(&holds(&written, 2 * one + 4 * segment)), "B2");
+        assert_eq!(id_of(&holds(&written, 2 * one + 6 * segment)), "B2");
     }
 
     #[test]

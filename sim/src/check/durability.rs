@@ -242,10 +242,12 @@ impl Durability {
     ///
     /// # Errors
     /// M8: that one lacks some of the log, and had not acknowledged it before damage took it. It
-    /// could depose the leader and not be elected.
+    /// could depose the leader and not be elected. One whose log is of a later term follows another
+    /// leader already, and heeds this one no more.
     pub fn hands_over(&self, seat: usize, to: usize, last: LogId) -> Verdict {
         let image = &self.images[to];
-        let holds = image.holds(last) || image.owes.is_some();
+        let is_later = image.last().term > last.term;
+        let holds = image.holds(last) || image.owes.is_some() || is_later;
         ensure(holds, "M8", &[seat, to], || {
             let has = image.last();
             format!(
