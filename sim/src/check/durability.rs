@@ -356,6 +356,8 @@ mod tests {
         assert_eq!(disks.hands_over(0, 2, id(1, 2)), Ok(()));
         assert_eq!(disks.hands_over(0, 1, id(1, 1)), Ok(()));
         assert_eq!(id_of(&disks.hands_over(0, 1, id(1, 2))), "M8");
+        let disks = self::disks(&[&[id(1, 1), id(1, 2)], &[id(1, 1), id(2, 2)]]);
+        assert_eq!(disks.hands_over(0, 1, id(1, 2)), Ok(()), "a later leader's");
     }
 
     #[test]
