@@ -120,13 +120,15 @@ pub struct Written {
 }
 
 impl Written {
-    /// A log that was found on disk: the last entry, and its bytes.
+    /// A log that was found on disk: the last entry, its bytes, and those of the longest write that
+    /// may be in it. Such a write has a segment of its own.
     #[must_use]
-    pub fn found(last: Index, bytes: u64) -> Self {
+    pub fn found(last: Index, bytes: u64, longest: u64) -> Self {
         Self {
             writes: VecDeque::from([(last, bytes)]),
             bytes,
-            ..Self::default()
+            longest,
+            is_behind: false,
         }
     }
 
@@ -135,8 +137,7 @@ impl Written {
         if write.install.is_some() {
             (self.bytes, self.writes) = (0, VecDeque::new());
         }
-        let entries: usize = write.entries.iter().map(Entry::weight).sum();
-        let bytes = RECORD_BYTES + entries as u64;
+        let bytes = weight(write);
         let last = write
             .entries
             .last()
@@ -161,15 +162,21 @@ impl Written {
     ///
     /// # Errors
     /// B2: more than what was written since the first entry that is needed, twice, since the end of
-    /// a segment may stay empty; and the one before it, the one that stands ready, the one being
-    /// written, and two that damage left on the way.
+    /// a segment may stay empty; and the one before it, the one that stands ready, and the one
+    /// being written.
     pub fn holds(&self, seat: usize, bytes: u64, segment: u64) -> Verdict {
-        let most = 2 * self.bytes + 6 * segment.max(self.longest);
+        let most = 2 * self.bytes + 4 * segment.max(self.longest);
         ensure(bytes <= most || self.is_behind, "B2", &[seat], || {
             let written = self.bytes;
             format!("n{seat} has {bytes} bytes of log on disk; it needs what was {written} bytes")
         })
     }
+}
+
+/// The bytes of a write in the log, at most.
+pub fn weight(write: &Write) -> u64 {
+    let entries: usize = write.entries.iter().map(Entry::weight).sum();
+    RECORD_BYTES + entries as u64
 }
 
 /// The files of a member, but for slices of history, are so long; its log is `log` bytes of that.
@@ -376,19 +383,22 @@ mod tests {
 
     #[test]
     fn b2_segments_that_are_not_given_up() {
-        let mut written = Written::found(Index(5), 8_000);
+        let mut written = Written::found(Index(5), 8_000, 0);
         for index in 6..=9 {
             written.adds(&write(entries(index..=index)));
         }
         let (one, segment) = (RECORD_BYTES + 64, 1_000);
         let holds = |written: &Written, bytes| written.holds(0, bytes, segment);
-        let most = 2 * (8_000 + 4 * one) + 6 * segment;
+        let most = 2 * (8_000 + 4 * one) + 4 * segment;
         assert_eq!(holds(&written, most), Ok(()));
         assert_eq!(id_of(&holds(&written, most + 1)), "B2");
         written.trims(Index(8), false);
-        let most = 2 * 2 * one + 6 * segment;
+        let most = 2 * 2 * one + 4 * segment;
         assert_eq!(holds(&written, most), Ok(()));
         assert_eq!(id_of(&holds(&written, most + 1)), "B2");
+        let large = Written::found(Index(5), 0, 3_000);
+        assert_eq!(holds(&large, 4 * 3_000), Ok(()), "what crashed was large");
+        assert_eq!(id_of(&holds(&large, 4 * 3_000 + 1)), "B2");
         written.trims(Index(9), true);
         assert_eq!(holds(&written, most), Ok(()), "the disk is full");
         let install = Some(LogId::ZERO);
@@ -398,7 +408,7 @@ mod tests {
         };
         written.trims(Index(9), false);
         written.adds(&installs);
-        assert_eq!(id_of(&holds(&written, 2 * one + 6 * segment)), "B2");
+        assert_eq!(id_of(&holds(&written, 2 * one + 4 * segment)), "B2");
     }
 
     #[test]

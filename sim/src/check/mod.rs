@@ -197,6 +197,8 @@ struct Machine {
     trims: Vec<Index>,
     /// The highest entry it ever wrote.
     highest: Index,
+    /// The bytes of the longest write it ever began, also where a crash came before the end.
+    longest: u64,
     /// Messages it has sent.
     messages: u64,
     /// Messages that were sent in chaos and reached it after that.
@@ -293,7 +295,7 @@ impl Checks {
     /// Its log has so many bytes on disk.
     pub fn log_found(&mut self, seat: usize, bytes: u64) {
         let machine = &mut self.machines[seat];
-        machine.written = Written::found(machine.highest, bytes);
+        machine.written = Written::found(machine.highest, bytes, machine.longest);
         machine.trims.clear();
     }
 
@@ -387,6 +389,10 @@ impl Checks {
             Logs::overwrites(seat, first.id, handed.term_at(first.id.index))?;
         }
         handed.written(write);
+        if self.counts {
+            let longest = &mut self.machines[seat].longest;
+            *longest = bounds::weight(write).max(*longest);
+        }
         Ok(())
     }
 
