@@ -232,11 +232,11 @@ impl World {
                 }
                 if let Some(process) = self.nodes[seat].process() {
                     self.scene.leaves(seat, to, &message);
-                    if matches!(message.body, MessageBody::TimeoutNow) {
+                    if matches!(message.body, MessageBody::TimeoutNow)
+                        && let Some(to) = self.seat_of(to)
+                    {
                         let last = process.replica.raft().last();
-                        if let Some(to) = self.nodes.iter().position(|node| node.id == to) {
-                            self.checks.hands_over(seat, to, last)?;
-                        }
+                        self.checks.hands_over(seat, to, last)?;
                     }
                     self.checks.sends(seat, to, &process.replica, &message)?;
                 }
